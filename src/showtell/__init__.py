@@ -1,0 +1,19 @@
+"""showtell: captions for images, offline, from a model that you can train yourself."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from showtell.errors import ShowtellError
+
+if TYPE_CHECKING:
+    from showtell.captioner import Caption, Captioner
+
+__version__ = "0.1.0"
+__all__ = ["Caption", "Captioner", "ShowtellError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing the package must cost nothing: ONNX Runtime is loaded when a captioner is first named.
+    if name in ("Caption", "Captioner"):
+        return getattr(import_module("showtell.captioner"), name)
+    raise AttributeError(f"module 'showtell' has no attribute {name!r}")

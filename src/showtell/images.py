@@ -1,0 +1,122 @@
+"""Images: finding them, decoding them safely, and bringing them to the size that an encoder wants."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from showtell.errors import ConfigurationError, ImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
+MAX_PIXELS = 200_000_000
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the pixels that an encoder reads; it travels with all that was made with it.
+
+    Attributes:
+        size: height and width of the result, in pixels.
+        resize: "squash" scales both sides to `size`; "crop" keeps the aspect ratio and takes the middle.
+        interpolation: "bilinear", "bicubic" or "lanczos"; all average over the pixels that they shrink.
+    """
+
+    size: int = 224
+    resize: Literal["squash", "crop"] = "squash"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.resize not in ("squash", "crop") or self.interpolation not in _FILTERS:
+            raise ConfigurationError(f"{self} cannot be used: size must be positive, and the other two known words")
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """Return the pixels of an RGB image as (size, size, 3) uint8."""
+        box = None
+        if self.resize == "crop":
+            side = min(image.size)
+            left, top = (image.width - side) / 2, (image.height - side) / 2
+            box = (left, top, left + side, top + side)
+        return np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box))
+
+    def load(self, source: str | Path | bytes) -> np.ndarray:
+        """Decode an image file, or the bytes of one, to (size, size, 3) uint8. Raises ImageError."""
+        return self(decode(source, at_least=2 * self.size))
+
+
+def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Image:
+    """Decode an image to RGB as a person would see it: turned by its EXIF orientation, transparency over white.
+
+    Args:
+        source: a path, or the bytes of an image file. Of an animation, the first frame is taken.
+        at_least: if given, a JPEG may be decoded at a reduced scale at which both sides still have so many pixels;
+            that is several times faster.
+
+    Raises:
+        ImageError: if there is no such file, or it is no image, is damaged, or has more than MAX_PIXELS pixels.
+    """
+    name = "the image" if isinstance(source, bytes) else f"{str(source)!r}"
+    try:
+        # A FIFO or device would block for ever.
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise ImageError(f"{name}: no such file" if not os.path.lexists(source) else f"{name}: not a file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning and broken metadata: the limit below decides
+            with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+                if at_least is not None:
+                    image.draft("RGB", (at_least, at_least))
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image in a format that can be read here") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise ImageError(f"{name}: too large for this machine's memory") from None
+    except Exception as error:  # decoders raise whatever they like on damaged input
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: damaged or unreadable ({reason})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        # 16 bits and more: Pillow's own conversion would clip everything above 255.
+        pixels = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else 1.0
+        scale = 255.0 / max(top, float(pixels.max(initial=0.0)))
+        return Image.fromarray((pixels.clip(0) * scale).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def find(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield files as they are named, and for each folder the image files in it and below, sorted by name.
+
+    A named file is yielded whether or not it exists or is an image: reading it will tell.
+    """
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                    yield Path(folder, name)

@@ -1,0 +1,133 @@
+"""The vocabulary: captions as rows of word ids, and back."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from showtell.errors import CaptionFileError
+from showtell.files import written_whole
+
+PAD, START, END, UNK = range(4)
+SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
+
+# A word is letters and digits, hyphens inside it included; an English clitic ('s, 't, ..) is a word of its own, much as
+# in the Penn Treebank. All other punctuation is dropped.
+_WORD = r"[\p{L}\p{M}\p{N}]+(?:[-.][\p{L}\p{M}\p{N}]+)*|'(?:s|t|d|m|re|ve|ll)(?![\p{L}\p{M}\p{N}])"
+
+
+class Vocabulary:
+    """The words that a model knows, each with its id; wraps a Hugging Face tokenizer, which is also its file format.
+
+    Ids 0 to 3 are `<pad>`, `<start>`, `<end>` and `<unk>`; words follow, the most frequent first.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        if [tokenizer.id_to_token(index) for index in range(4)] != list(SPECIAL_TOKENS):
+            raise CaptionFileError(f"the vocabulary does not begin with {' '.join(SPECIAL_TOKENS)}; build it anew")
+        # Text is never trusted to name special tokens: "<start>" in a caption is the word "start".
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def build(cls, captions: Iterable[str], size: int = 5000, min_count: int = 1) -> "Vocabulary":
+        """Take the `size` most frequent words that occur at least `min_count` times; ties go by the alphabet.
+
+        Special tokens do not count towards `size`.
+        """
+        splitter = _word_level([])
+        counts: Counter[str] = Counter()
+        for caption in captions:
+            counts.update(split_words(caption, splitter))
+        ordered = sorted(counts, key=lambda word: (-counts[word], word))
+        return cls.from_words([word for word in ordered[:size] if counts[word] >= min_count])
+
+    @classmethod
+    def from_words(cls, words: Sequence[str]) -> "Vocabulary":
+        """Make a vocabulary of the given words, ids from 4 in their order."""
+        return cls(_word_level(words))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Vocabulary":
+        """Read the text of a tokenizer.json. Raises CaptionFileError if it is none."""
+        try:
+            return cls(Tokenizer.from_str(text))
+        except CaptionFileError:
+            raise
+        except Exception as error:  # the Rust side raises bare Exception
+            raise CaptionFileError(f"not a vocabulary (tokenizer.json): {error}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Read a vocabulary file. Raises CaptionFileError if it is none."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, CaptionFileError) as error:
+            raise CaptionFileError(f"{path}: cannot read the vocabulary: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary as a tokenizer.json."""
+        with written_whole(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """Return the vocabulary as the text of a tokenizer.json."""
+        return str(self.tokenizer.to_str(pretty=True))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """All tokens in the order of their ids, the special ones first."""
+        return tuple(self.tokenizer.id_to_token(index) for index in range(len(self)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that two vocabularies share only if every word has the same id."""
+        return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, captions: Sequence[str], length: int) -> np.ndarray:
+        """Return ids (N, length) int32: `<start>`, the words, `<end>`, then `<pad>`.
+
+        A caption of more than `length - 2` words loses those at its end.
+        """
+        ids = np.full((len(captions), length), PAD, dtype=np.int32)
+        for row, encoding in zip(ids, self.tokenizer.encode_batch_fast(list(captions)), strict=True):
+            words = encoding.ids[: length - 2]
+            row[0] = START
+            row[1 : 1 + len(words)] = words
+            row[1 + len(words)] = END
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of a row of ids, special tokens left out."""
+        return str(self.tokenizer.decode([int(index) for index in ids], skip_special_tokens=True))
+
+
+def split_words(caption: str, tokenizer: Tokenizer) -> list[str]:
+    """Return the words of a caption as `tokenizer` would look them up."""
+    normal = tokenizer.normalizer.normalize_str(caption)
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def _word_level(words: Sequence[str]) -> Tokenizer:
+    index = {token: position for position, token in enumerate((*SPECIAL_TOKENS, *words))}
+    if len(index) != len(words) + len(SPECIAL_TOKENS):
+        raise CaptionFileError("the vocabulary names a word twice; every word must have one id")
+    tokenizer = Tokenizer(models.WordLevel(index, unk_token=SPECIAL_TOKENS[UNK]))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace("’", "'")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)
+    # A blank before every word but those that begin with an apostrophe, and none before the first.
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(Regex(r"^(?=[^'])"), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer

