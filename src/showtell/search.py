@@ -1,0 +1,398 @@
+"""Decoding: from a model that scores the next word to whole captions.
+
+Beam search, greedy search and sampling are one loop. They differ in the words that they propose for each row and in
+how many rows an image may have; the loop knows a model only through the `Step` protocol.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from showtell.errors import ConfigurationError, MismatchError, ShowtellError
+from showtell.vocabulary import END, PAD, START, UNK
+
+State = dict[str, np.ndarray]
+
+
+class Step(Protocol):
+    """A model that scores the next word of many captions at a time, one caption a row.
+
+    The state is a dict of at least one array; all have their rows on axis 0. It holds whatever the model must remember
+    of a row, the image included. Attention weights, if any, are its entry "attention" (N, G). Calls must not write into
+    the state that they are given.
+    """
+
+    def start(self, features: Any) -> State:
+        """Return the state before the first word, a row for each image, from features (N, G, D) float32."""
+
+    def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Feed tokens (N,), the latest word of every row; return log-probabilities (N, V) and the new state."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How captions are sought. Lengths count words; `<start>` and `<end>` are no words.
+
+    Attributes:
+        decode: "beam"; "greedy", the likeliest word at each step; or "sample", words drawn at random.
+        beam_size: rows that an image may have in beam search.
+        n_best: captions for an image; "beam" gives at most `beam_size`, "greedy" one, "sample" independent draws.
+        max_length: a caption that has not ended after so many words is cut there, and is not `finished`.
+        min_length: a caption does not end before so many words.
+        length_penalty: alpha in score = log_prob / length ** alpha, where length counts the words and `<end>`; 0 for
+            none, 1 for the mean (Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, the simpler form).
+        no_repeat_ngram: no run of so many words occurs twice in a caption; 0 for no such rule (Paulus et al. 2018,
+            https://arxiv.org/abs/1705.04304, with 3).
+        forbidden: ids of words that are not to be used.
+        temperature: of sampling; the log-probabilities are divided by it.
+        top_k: sampling draws from so many of the likeliest words; 0 for all (Fan et al. 2018,
+            https://arxiv.org/abs/1805.04833).
+        top_p: sampling draws from the fewest likeliest words that hold this probability; 1 for all (Holtzman et al.
+            2020, https://arxiv.org/abs/1904.09751). Words as likely as the last that top_k or top_p keeps stay too.
+        seed: of sampling; None draws anew each time.
+
+    Raises ConfigurationError for values that cannot work.
+    """
+
+    decode: Literal["beam", "greedy", "sample"] = "beam"
+    beam_size: int = 3
+    n_best: int = 1
+    max_length: int = 20
+    min_length: int = 0
+    length_penalty: float = 0.0
+    no_repeat_ngram: int = 0
+    forbidden: tuple[int, ...] = ()
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        rules = [
+            ("decode", self.decode in ("beam", "greedy", "sample"), 'must be "beam", "greedy" or "sample"'),
+            ("beam_size", self.beam_size >= 1, "must be 1 or more"),
+            ("n_best", self.n_best >= 1, "must be 1 or more"),
+            ("n_best", self.decode != "beam" or self.n_best <= self.beam_size, "must be at most beam_size"),
+            ("n_best", self.decode != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
+            ("max_length", self.max_length >= 1, "must be 1 or more"),
+            ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length, {self.max_length}"),
+            ("length_penalty", 0 <= self.length_penalty < np.inf, "must be 0 (none) or more"),
+            ("no_repeat_ngram", self.no_repeat_ngram >= 0, "must be 0 (off) or more"),
+            ("forbidden", all(word > UNK for word in self.forbidden), f"must hold ids of words, {UNK + 1} or more"),
+            ("temperature", 0 < self.temperature < np.inf, "must be more than 0"),
+            ("top_k", self.top_k >= 0, "must be 0 (off) or more"),
+            ("top_p", 0 < self.top_p <= 1, "must be more than 0 and at most 1"),
+        ]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ConfigurationError(f"search option {name} {rule}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A caption that a search found.
+
+    Attributes:
+        tokens: the ids of its words, without `<start>` and `<end>`.
+        log_prob: the model's natural log-probability of the words and `<end>`; of the words alone if not `finished`.
+        token_log_probs: the terms of `log_prob`, one for each word and one for `<end>`.
+        score: `log_prob` under the length penalty; captions are ranked by it.
+        finished: whether the model ended the caption; otherwise it was cut, at `max_length` or for want of a word.
+    """
+
+    tokens: tuple[int, ...]
+    log_prob: float
+    token_log_probs: tuple[float, ...]
+    score: float
+    finished: bool
+
+
+def search(step: Step, features: Any, options: SearchOptions | None = None) -> list[list[Hypothesis]]:
+    """Seek captions for a batch of images.
+
+    In beam search `<end>` finishes a row where it is among the `beam_size` best continuations of all rows of the image;
+    the best `beam_size` other continuations live on. A search goes on until no live row could still score more than
+    the worst of `beam_size` finished captions, so that stopping never changes the outcome.
+
+    Args:
+        step: the model.
+        features: (N, G, D) float32, a row for each image, or whatever else `step.start` takes.
+        options: how to seek; `SearchOptions()` if None.
+
+    Returns:
+        For each image at least one and at most `n_best` captions, the best first. Those that are not finished come
+        last, and only for want of finished ones.
+
+    Raises:
+        ConfigurationError: a forbidden word is not in the model's vocabulary.
+        ShowtellError: the model returned NaN.
+    """
+    options = options or SearchOptions()
+    generator = np.random.default_rng(options.seed)
+    width = options.beam_size if options.decode == "beam" else 1
+    draws = options.n_best if options.decode == "sample" else 1
+
+    state = step.start(features)
+    images = len(next(iter(state.values())))
+    captions = [_Captions(width * draws, options) for _ in range(images)]
+    live = _Rows.before_the_first_word(np.repeat(np.arange(images), draws), state)
+
+    while len(live.images):
+        log_probs, state = step(live.tokens[:, -1], live.state)
+        _check(log_probs, options)
+        allowed = np.array(log_probs)
+        _mask(allowed, live.tokens, options)
+        if options.decode == "sample":
+            words = _drawn(allowed, generator)
+        else:
+            # In a beam one row can fill every place, and its <end> comes on top.
+            words = _likeliest(allowed, 1 if options.decode == "greedy" else width + 1)
+        candidates = _ranked(live, words, np.take_along_axis(log_probs, words, axis=1))
+
+        ends = (candidates.tokens == END) & (candidates.totals > -np.inf)
+        ends[:, width:] = False
+        for group, place in np.argwhere(ends):
+            row = candidates.parents[group, place]
+            terms = [*live.log_probs[row], candidates.log_probs[group, place]]
+            captions[live.images[group]].add(live.tokens[row], terms, finished=True)
+
+        survivors = candidates.at(np.argsort(candidates.tokens == END, axis=1, kind="stable")[:, :width])
+        survivors.totals[survivors.tokens == END] = -np.inf
+
+        # Log-probabilities only fall and the penalty only divides by more, so no live row can score more than this.
+        reach = _score(survivors.totals.max(axis=1), options.max_length + 1, options)
+        floors = np.array([captions[image].floor for image in live.images])
+        done = (reach <= floors) | (live.tokens.shape[1] > options.max_length)
+
+        cut = np.repeat(done & (floors == -np.inf), live.group_size) & (live.totals > -np.inf)
+        cut[candidates.parents[ends]] = False
+        for row in np.flatnonzero(cut):
+            captions[live.images[row // live.group_size]].add(live.tokens[row], live.log_probs[row], finished=False)
+
+        live = live.extended(survivors, ~done, state)
+
+    return [found.best() for found in captions]
+
+
+class Ensemble:
+    """Several models as one `Step` that averages their probabilities; all must have the same vocabulary.
+
+    Its state holds the entries of every model, as "0/name" for the first.
+    """
+
+    def __init__(self, steps: Sequence[Step]):
+        if not steps:
+            raise ConfigurationError("an ensemble needs one model or more; none was given")
+        self.steps = tuple(steps)
+
+    def start(self, features: np.ndarray | Sequence[np.ndarray]) -> State:
+        """Return the state before the first word.
+
+        Takes features (N, G, D) for all models, or a sequence with those of each; if their number is not that of the
+        models, raises ConfigurationError.
+        """
+        each = [features] * len(self.steps) if isinstance(features, np.ndarray) else features
+        if len(each) != len(self.steps):
+            raise ConfigurationError(f"an ensemble of {len(self.steps)} models needs as many features, not {len(each)}")
+        return self._merged([step.start(own) for step, own in zip(self.steps, each, strict=True)])
+
+    def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Return the logarithm of the mean probabilities (N, V), and the new state."""
+        own: list[State] = [{} for _ in self.steps]
+        for name, leaf in state.items():
+            index, own_name = name.split("/", 1)
+            own[int(index)][own_name] = leaf
+        log_probs, states = zip(*(step(tokens, part) for step, part in zip(self.steps, own, strict=True)), strict=True)
+        sizes = [array.shape[1] for array in log_probs]
+        if len(set(sizes)) > 1:
+            raise MismatchError(f"the models of an ensemble must share a vocabulary; theirs have {sizes} words")
+        mean = np.logaddexp.reduce(log_probs, axis=0) - math.log(len(log_probs))
+        return mean, self._merged(states)
+
+    @staticmethod
+    def _merged(states: Sequence[State]) -> State:
+        return {f"{index}/{name}": leaf for index, state in enumerate(states) for name, leaf in state.items()}
+
+
+@dataclass
+class _Candidates:
+    """The continuations of all rows of a group by one word; arrays (groups, candidates), the best first."""
+
+    parents: np.ndarray
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    totals: np.ndarray
+
+    def at(self, places: np.ndarray) -> "_Candidates":
+        """Return the candidates at places (groups, any) of their groups."""
+        arrays = (self.parents, self.tokens, self.log_probs, self.totals)
+        return _Candidates(*(np.take_along_axis(array, places, axis=1) for array in arrays))
+
+
+@dataclass
+class _Rows:
+    """The captions that are being written, one a row, in groups of equal size: one for each image, or for each draw.
+
+    Attributes:
+        images: (groups,) the image of each group.
+        tokens: (N, 1 + words) `<start>` and the words so far.
+        log_probs: (N, words) the model's log-probabilities of the words.
+        totals: (N,) their sums; -inf for a dead row, which fills a group that has fewer captions than places.
+        state: the model's state.
+    """
+
+    images: np.ndarray
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    totals: np.ndarray
+    state: State
+
+    @classmethod
+    def before_the_first_word(cls, images: np.ndarray, state: State) -> "_Rows":
+        """Make a group of one row for each entry of images (groups,), with the state of that image."""
+        tokens = np.full((len(images), 1), START)
+        own_state = {name: leaf[images] for name, leaf in state.items()}
+        return cls(images, tokens, np.empty((len(images), 0)), np.zeros(len(images)), own_state)
+
+    @property
+    def group_size(self) -> int:
+        return len(self.totals) // len(self.images)
+
+    def extended(self, survivors: _Candidates, kept: np.ndarray, state: State) -> "_Rows":
+        """Return the rows of the groups kept (groups,) bool, each caption longer by a word."""
+        parents = survivors.parents[kept].ravel()
+        return _Rows(
+            self.images[kept],
+            np.column_stack([self.tokens[parents], survivors.tokens[kept].ravel()]),
+            np.column_stack([self.log_probs[parents], survivors.log_probs[kept].ravel()]),
+            survivors.totals[kept].ravel(),
+            {name: leaf[parents] for name, leaf in state.items()},
+        )
+
+
+class _Captions:
+    """The captions of one image that are closed: the `size` best of the finished, and any that were cut."""
+
+    def __init__(self, size: int, options: SearchOptions):
+        self.size = size
+        self.options = options
+        self.finished: list[tuple[float, int, Hypothesis]] = []  # a heap, the worst on top
+        self.cut: list[Hypothesis] = []
+        self.ages = count(0, -1)  # of equal scores the older is the better, and hypotheses are never compared
+
+    @property
+    def floor(self) -> float:
+        """The score that a caption must exceed to be of use."""
+        return self.finished[0][0] if len(self.finished) == self.size else -np.inf
+
+    def add(self, tokens: np.ndarray, log_probs: Sequence[float] | np.ndarray, finished: bool) -> None:
+        """Close the caption of tokens (1 + words,), `<start>` first."""
+        terms = tuple(map(float, log_probs))
+        score = _score(sum(terms), max(len(terms), 1), self.options)
+        hypothesis = Hypothesis(tuple(tokens[1:].tolist()), sum(terms), terms, score, finished)
+        if not finished:
+            self.cut.append(hypothesis)
+            return
+        heapq.heappush(self.finished, (score, next(self.ages), hypothesis))
+        if len(self.finished) > self.size:
+            heapq.heappop(self.finished)
+
+    def best(self) -> list[Hypothesis]:
+        """Return the `n_best` captions, the best first, finished ones before others."""
+        finished = [hypothesis for _, _, hypothesis in sorted(self.finished, reverse=True)]
+        cut = sorted(self.cut, key=lambda hypothesis: -hypothesis.score)
+        return (finished + cut)[: self.options.n_best]
+
+
+def _score(log_prob: Any, length: int, options: SearchOptions) -> Any:
+    return log_prob / length**options.length_penalty
+
+
+def _check(log_probs: np.ndarray, options: SearchOptions) -> None:
+    # A log-softmax spreads NaN over its whole row, so that one column tells.
+    if np.isnan(log_probs[:, END]).any():
+        raise ShowtellError("the model returned NaN for the next word; its weights or the image features are damaged")
+    if max(options.forbidden, default=UNK) >= (size := log_probs.shape[1]):
+        raise ConfigurationError(f"forbidden must hold ids below {size}, the model's words, not {options.forbidden}")
+
+
+def _ranked(rows: _Rows, words: np.ndarray, log_probs: np.ndarray) -> _Candidates:
+    """Return the candidates of all groups from words (N, any) and their log-probabilities; <pad> stands for none."""
+    totals = np.where(words == PAD, -np.inf, rows.totals[:, None] + log_probs)
+    parents = np.broadcast_to(np.arange(len(words))[:, None], words.shape)
+    candidates = _Candidates(*(array.reshape(len(rows.images), -1) for array in (parents, words, log_probs, totals)))
+    return candidates.at(np.argsort(-candidates.totals, axis=1, kind="stable"))
+
+
+def _mask(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    """Set log-probabilities (N, V) to -inf for all words that may not follow tokens (N, 1 + words)."""
+    for link in _SAMPLING_CHAIN if options.decode == "sample" else _CHAIN:
+        link(log_probs, tokens, options)
+
+
+def _forbid_words(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    log_probs[:, [PAD, START, UNK, *options.forbidden]] = -np.inf
+
+
+def _forbid_early_end(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    if tokens.shape[1] <= options.min_length:
+        log_probs[:, END] = -np.inf
+
+
+def _forbid_repetition(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    size = options.no_repeat_ngram
+    if 0 < size < tokens.shape[1]:
+        ngrams = np.lib.stride_tricks.sliding_window_view(tokens, size, axis=1)
+        latest = tokens[:, None, tokens.shape[1] - size + 1 :]
+        rows, places = np.nonzero((ngrams[:, :, :-1] == latest).all(axis=2))
+        log_probs[rows, ngrams[rows, places, -1]] = -np.inf
+
+
+def _apply_temperature(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    log_probs /= options.temperature
+
+
+def _keep_top_k(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    if 0 < options.top_k < log_probs.shape[1]:
+        least = np.partition(log_probs, -options.top_k, axis=1)[:, -options.top_k]
+        log_probs[log_probs < least[:, None]] = -np.inf
+
+
+def _keep_top_p(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOptions) -> None:
+    if options.top_p < 1:
+        ranked = np.sort(log_probs, axis=1)[:, ::-1]
+        held = np.cumsum(_weights(ranked), axis=1, dtype=np.float64)
+        last = (held >= options.top_p * held[:, -1:]).argmax(axis=1)
+        log_probs[log_probs < np.take_along_axis(ranked, last[:, None], axis=1)] = -np.inf
+
+
+_CHAIN = (_forbid_words, _forbid_early_end, _forbid_repetition)
+_SAMPLING_CHAIN = (*_CHAIN, _apply_temperature, _keep_top_k, _keep_top_p)
+
+
+def _likeliest(log_probs: np.ndarray, number: int) -> np.ndarray:
+    """Return the likeliest words (N, number) of every row, the best first, <pad> where none is left; overwrites."""
+    # <pad> is always masked, and argmax gives 0 where all is -inf. For so few words its passes beat an argpartition.
+    words = np.empty((len(log_probs), number), dtype=np.int64)
+    for place in range(number):
+        words[:, place] = log_probs.argmax(axis=1)
+        np.put_along_axis(log_probs, words[:, place, None], -np.inf, axis=1)
+    return words
+
+
+def _drawn(log_probs: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return a word (N, 1) drawn for every row, <pad> where none is left."""
+    held = np.cumsum(_weights(log_probs), axis=1, dtype=np.float64)
+    threshold = generator.random((len(held), 1)) * held[:, -1:]
+    return (held > threshold).argmax(axis=1)[:, None]
+
+
+def _weights(log_probs: np.ndarray) -> np.ndarray:
+    """Return the probabilities up to a factor for each row; all are 0 in a row of -inf only."""
+    highest = log_probs.max(axis=1, keepdims=True)
+    return np.exp(log_probs - np.where(highest > -np.inf, highest, 0))
