@@ -1,5 +1,8 @@
 """The errors that showtell raises. Every message says what is wrong, where, and what to do."""
 
+from importlib import import_module
+from typing import Any
+
 
 class ShowtellError(Exception):
     """Base of all errors that a user can cause or mend; its message is one line meant for people."""
@@ -34,3 +37,11 @@ class MissingExtra(ShowtellError):
 
     def __init__(self, feature: str, extra: str):
         super().__init__(f"{feature} needs more packages; install them with: pip install 'showtell[{extra}]'")
+
+
+def import_extra(module: str, feature: str, extra: str) -> Any:
+    """Import a module of an optional dependency. Raises MissingExtra, which says what to install for `feature`."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        raise MissingExtra(feature, extra) from None

@@ -1,0 +1,134 @@
+"""captions.h5: indexed and padded captions, each with the row of its image; what training reads.
+
+The layout is that of Stanford CS231n's `coco_captioning` data and of the 2017 tutorial that follows it, so that their
+loaders can read this file and this module theirs: `train_captions` and `val_captions` (int32, padded), the image row of
+each in `train_image_idx` and `val_image_idx` (CS231n: `.._idxs`), and `NAME_vocab.json` beside it with `word_to_idx` and
+`idx_to_word`. Added here, and optional when reading: per split the image file names in row order and the captions as
+they were written, and the vocabulary and the source as attributes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from showtell.captions import Example
+from showtell.errors import CaptionFileError, import_extra
+from showtell.files import write_json, written_whole
+from showtell.vocabulary import PAD, SPECIAL_TOKENS, Vocabulary
+
+SPLITS = ("train", "val")
+# Their names in CS231n's vocabulary, in lower case.
+_FOREIGN_SPECIAL_TOKENS = ("<null>", "<start>", "<end>", "<unk>")
+
+
+@dataclass(frozen=True)
+class CaptionSplit:
+    """The captions of one split.
+
+    Attributes:
+        captions: (M, T) int32: `<start>`, words, `<end>`, then `<pad>`.
+        image_rows: (M,) int32, the row of each caption's image.
+        images: file names in row order, or None if the file does not give them.
+        texts: the M captions as they were written, or None likewise.
+    """
+
+    captions: np.ndarray
+    image_rows: np.ndarray
+    images: tuple[str, ...] | None = None
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CaptionData:
+    """A whole captions.h5: its vocabulary and its splits by name ("train", "val")."""
+
+    vocabulary: Vocabulary
+    splits: dict[str, CaptionSplit]
+
+
+def index(examples: Sequence[Example], vocabulary: Vocabulary, length: int) -> CaptionSplit:
+    """Index the captions of the examples, padded to `length`; row i is the i-th example's image."""
+    texts = [caption for example in examples for caption in example.captions]
+    rows = np.repeat(np.arange(len(examples), dtype=np.int32), [len(example.captions) for example in examples])
+    return CaptionSplit(
+        vocabulary.encode(texts, length), rows, tuple(example.image for example in examples), tuple(texts)
+    )
+
+
+def vocabulary_path(path: str | Path) -> Path:
+    """Return where the vocabulary JSON of a captions file is: `X_captions.h5` has `X_vocab.json`."""
+    path = Path(path)
+    return path.with_name(path.stem.removesuffix("_captions") + "_vocab.json")
+
+
+def write(path: str | Path, data: CaptionData, source: str) -> None:
+    """Write captions.h5 and its vocabulary JSON; `source` says where the captions are from."""
+    h5py = import_extra("h5py", "writing captions.h5", "train")
+    words = data.vocabulary.words
+    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["vocabulary"] = data.vocabulary.to_json()
+        file.attrs["source"] = source
+        for name, split in data.splits.items():
+            file[f"{name}_captions"] = split.captions
+            file[f"{name}_image_idx"] = split.image_rows
+            file[f"{name}_images"] = list(split.images or ())
+            file[f"{name}_texts"] = list(split.texts or ())
+    write_json(
+        vocabulary_path(path),
+        {"idx_to_word": words, "word_to_idx": {word: position for position, word in enumerate(words)}},
+    )
+
+
+def read(path: str | Path) -> CaptionData:
+    """Read a captions.h5 of ours, of the tutorial or of CS231n.
+
+    Raises:
+        CaptionFileError: if it is missing or damaged, lacks a part, or holds ids that its vocabulary does not.
+    """
+    h5py = import_extra("h5py", "reading captions.h5", "train")
+    path = Path(path)
+    if not path.exists():
+        raise CaptionFileError(f"{path}: no such file; make it with: showtell prepare")
+    try:
+        with h5py.File(path) as file:
+            if "vocabulary" in file.attrs:
+                vocabulary = Vocabulary.from_json(file.attrs["vocabulary"])
+            else:
+                vocabulary = _read_vocabulary(vocabulary_path(path))
+            splits = {name: _read_split(file, name) for name in SPLITS if f"{name}_captions" in file}
+    except (OSError, KeyError, ValueError) as error:
+        raise CaptionFileError(f"{path}: not a usable captions.h5: {error}") from None
+    if "train" not in splits:
+        raise CaptionFileError(f"{path}: it has no 'train_captions'; make it with: showtell prepare")
+    for name, split in splits.items():
+        if split.captions.size and not PAD <= split.captions.min() <= split.captions.max() < len(vocabulary):
+            raise CaptionFileError(f"{path}: {name}_captions has ids outside its vocabulary of {len(vocabulary)} words")
+    return CaptionData(vocabulary, splits)
+
+
+def _read_split(file: Any, name: str) -> CaptionSplit:
+    rows_name = f"{name}_image_idx" if f"{name}_image_idx" in file else f"{name}_image_idxs"
+    captions, rows = file[f"{name}_captions"][:], file[rows_name][:]
+    if captions.ndim != 2 or rows.shape != (len(captions),):
+        raise ValueError(f"{name}_captions {captions.shape} and {rows_name} {rows.shape} do not match")
+    images, texts = (
+        tuple(file[f"{name}_{part}"].asstr()[:]) if f"{name}_{part}" in file else None for part in ("images", "texts")
+    )
+    return CaptionSplit(captions.astype(np.int32), rows.astype(np.int32), images, texts)
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))["idx_to_word"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CaptionFileError(f"{path}: cannot read the vocabulary: {error!r}") from None
+    if isinstance(words, dict):  # JSON made from a Python dict has its integer keys as strings
+        words = [words[key] for key in sorted(words, key=int)]
+    first = tuple(str(word).lower() for word in words[:4])
+    if first not in (SPECIAL_TOKENS, _FOREIGN_SPECIAL_TOKENS):
+        raise CaptionFileError(f"{path}: ids 0 to 3 are {first}, not {SPECIAL_TOKENS}")
+    return Vocabulary.from_words(words[4:])

@@ -1,0 +1,73 @@
+"""Models on ONNX Runtime: an encoder, and a decoder as a Step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from showtell.encoder import EncoderInfo
+from showtell.errors import BundleError
+
+State = dict[str, np.ndarray]
+NEXT = "next_"
+
+
+def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """Load an ONNX file, or the bytes of one, for the CPU. Raises BundleError if it cannot be loaded."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Steps come in quick succession, but between them numpy works: spinning threads would take its cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's own exception types are not public
+        name = "the model" if isinstance(model, bytes) else str(model)
+        raise BundleError(f"{name}: ONNX Runtime cannot load it ({' '.join(str(error).split())})") from None
+
+
+class OnnxEncoder:
+    """An encoder in an ONNX file: input `images` (N, H, W, 3) uint8, one output of features (N, G, D)."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, info: EncoderInfo, output: str = "features"):
+        self.info = info
+        self._session = session
+        self._output = output
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Take images (N, H, W, 3) uint8; return features (N, G, D) float32."""
+        features: np.ndarray = self._session.run([self._output], {"images": images})[0]
+        return features
+
+
+class OnnxStep:
+    """A decoder in two ONNX files, as the Step of search.py.
+
+    `start` takes `features` (N, G, D) and gives the first state, a tensor for each of its outputs, rows on axis 0.
+    `step` takes `tokens` (N,) and state tensors by their names, and gives `log_probabilities` (N, V) and, for every
+    part of the state that changes, an output of its name with `next_` before it. What it does not give stays as it was.
+    """
+
+    def __init__(self, start: onnxruntime.InferenceSession, step: onnxruntime.InferenceSession):
+        self._start = start
+        self._step = step
+        self._state_names = [output.name for output in start.get_outputs()]
+        self._inputs = [node.name for node in step.get_inputs() if node.name != "tokens"]
+        self._outputs = [node.name for node in step.get_outputs()]
+        if not set(self._inputs) <= set(self._state_names) or "log_probabilities" not in self._outputs:
+            raise BundleError("decoder_start.onnx and decoder_step.onnx do not belong together; export the bundle anew")
+
+    def start(self, features: np.ndarray) -> State:
+        """Take features (N, G, D) float32; return the state before the first word."""
+        outputs = self._start.run(self._state_names, {"features": features})
+        return dict(zip(self._state_names, outputs, strict=True))
+
+    def __call__(self, tokens: np.ndarray, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, State]:
+        """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
+        feed = {name: state[name] for name in self._inputs}
+        feed["tokens"] = np.asarray(tokens, dtype=np.int32)
+        outputs = dict(zip(self._outputs, self._step.run(self._outputs, feed), strict=True))
+        log_probabilities = outputs.pop("log_probabilities")
+        return log_probabilities, {**state, **{name.removeprefix(NEXT): value for name, value in outputs.items()}}

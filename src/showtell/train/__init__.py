@@ -1,0 +1,1 @@
+"""Training: the only part of showtell that imports Keras."""

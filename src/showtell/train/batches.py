@@ -1,0 +1,128 @@
+"""Batches for training: captions joined with the features of their images, bucketed by length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from showtell.dataset import CaptionSplit
+from showtell.errors import FeatureError
+from showtell.features import Features
+from showtell.vocabulary import PAD, Vocabulary
+
+# Batch widths are multiples of this, so that a backend that compiles for every shape compiles only a few.
+WIDTH_STEP = 4
+
+
+@dataclass(frozen=True)
+class TrainingSplit:
+    """One split, ready to train on or to validate with.
+
+    Attributes:
+        captions: (M, T) int32 token ids.
+        feature_rows: (M,) the row of each caption's image in `features`.
+        features: (N, G, D), of this and perhaps other splits.
+        image_rows: rows of `features` that have captions, ascending.
+        references: the captions of each image of `image_rows`, as text.
+        images: the name of each image of `image_rows`.
+    """
+
+    captions: np.ndarray
+    feature_rows: np.ndarray
+    features: np.ndarray
+    image_rows: np.ndarray
+    references: list[list[str]]
+    images: list[str]
+
+
+def join(split: CaptionSplit, features: Features, vocabulary: Vocabulary, skip_missing: bool = False) -> TrainingSplit:
+    """Join captions with features: by image name where both files give names, else by row.
+
+    Raises:
+        FeatureError: if images have no features, and `skip_missing` is false; or none has.
+    """
+    captions, rows = split.captions, split.image_rows
+    if split.images is not None and features.images is not None:
+        row_of_name = {name: row for row, name in enumerate(features.images)}
+        row_of_image = np.array([row_of_name.get(name, -1) for name in split.images])
+        missing = [name for name, row in zip(split.images, row_of_image, strict=True) if row < 0]
+        if missing and (not skip_missing or len(missing) == len(split.images)):
+            raise FeatureError(
+                f"{len(missing)} of {len(split.images)} captioned images have no features, {missing[0]} first; "
+                "extract them from the right folder, or leave those images out with --skip-missing"
+            )
+        rows = row_of_image[rows]
+    elif rows.max(initial=-1) >= len(features.array):
+        raise FeatureError(
+            f"captions name image row {rows.max()}, but the feature file has {len(features.array)} rows; "
+            "it must be the file that the captions were made for"
+        )
+    kept = rows >= 0
+    captions, rows = captions[kept], rows[kept]
+    texts = (
+        [text for text, keep in zip(split.texts, kept, strict=True) if keep]
+        if split.texts is not None
+        else [vocabulary.decode(caption) for caption in captions]
+    )
+    gathered: dict[int, list[str]] = {}
+    for row, text in zip(rows.tolist(), texts, strict=True):
+        gathered.setdefault(row, []).append(text)
+    image_rows = sorted(gathered)
+    names = features.images or [str(row) for row in range(len(features.array))]
+    return TrainingSplit(
+        captions,
+        rows,
+        features.array,
+        np.array(image_rows, dtype=np.int64),
+        [gathered[row] for row in image_rows],
+        [names[row] for row in image_rows],
+    )
+
+
+class Batches:
+    """The batches of one epoch, in an order that seed and epoch alone decide.
+
+    Captions of like length share a batch, cut to the longest of them; the order of batches is shuffled. Every batch is
+    full: what lacks in the last one is taken from the beginning of the order.
+
+    Args:
+        split: what to train on.
+        batch_size: captions a batch.
+        seed: seed of the order.
+        epoch: the epoch, from 0; None keeps captions in order of length, for validation.
+        first: batches to leave out at the beginning, for an epoch that was interrupted.
+    """
+
+    def __init__(self, split: TrainingSplit, batch_size: int, seed: int = 0, epoch: int | None = None, first: int = 0):
+        self._split = split
+        lengths = (split.captions != PAD).sum(axis=1)
+        widths = -(-lengths // WIDTH_STEP) * WIDTH_STEP
+        generator = np.random.default_rng((seed, epoch or 0))
+        order = np.arange(len(lengths)) if epoch is None else generator.permutation(len(lengths))
+        order = np.resize(order, batches_in(len(lengths), batch_size) * batch_size)
+        order = order[np.argsort(widths[order], kind="stable")].reshape(-1, batch_size)
+        if epoch is not None:
+            order = generator.permutation(order)
+        self._order = order[first:]
+        self._widths = np.minimum(widths[self._order].max(axis=1), split.captions.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Yield ({"features": (N, G, D), "tokens": (N, T)}, targets (N, T))."""
+        for chosen, width in zip(self._order, self._widths, strict=True):
+            captions = self._split.captions[chosen, :width]
+            features = self._split.features[self._split.feature_rows[chosen]].astype(np.float32)
+            yield {"features": features, "tokens": captions[:, :-1]}, captions[:, 1:]
+
+
+def batches_in(captions: int, batch_size: int) -> int:
+    """Return how many batches an epoch has."""
+    return -(-captions // batch_size)
+
+
+def sample_rows(split: TrainingSplit, count: int, seed: Sequence[int]) -> np.ndarray:
+    """Return positions in `split.image_rows` of `count` random images, the same for the same seed."""
+    count = min(count, len(split.image_rows))
+    return np.random.default_rng(seed).choice(len(split.image_rows), count, replace=False)

@@ -1,0 +1,137 @@
+"""The settings of a training run: frozen dataclasses, read from a TOML recipe, overridden by flags."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from showtell.errors import ConfigurationError
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How captions are indexed."""
+
+    vocabulary_size: int = _setting(5000, "most frequent words to keep, special tokens not counted")
+    min_count: int = _setting(1, "times a word must occur to be kept")
+    max_length: int = _setting(25, "tokens to which captions are padded, <start> and <end> included")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which network turns images into features."""
+
+    encoder: str = _setting("efficientnet_lite2", "name in the table of encoders")
+    encoder_weights: str = _setting("imagenet", "imagenet, none, or a weights file")
+    grid: bool = _setting(False, "keep the grid of cells instead of their mean")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The decoder's shape and start."""
+
+    embedding_size: int = _setting(512, "numbers a word vector")
+    units: int = _setting(512, "numbers in the LSTM's state")
+    layers: int = _setting(1, "LSTM layers")
+    dropout: float = _setting(0.3, "share of numbers dropped while training")
+    initializer_scale: float = _setting(0.0, "if positive, weights start uniform in ± this")
+    word_vectors: str = _setting("", "file of pretrained word vectors in GloVe's text format")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation."""
+
+    epochs: int = _setting(10, "times through all captions")
+    batch_size: int = _setting(64, "captions a step")
+    optimizer: str = _setting("adam", "any optimizer of Keras, by name")
+    learning_rate: float = _setting(0.0005, "learning rate at the start")
+    decay_factor: float = _setting(1.0, "the learning rate is multiplied by this ..")
+    decay_epochs: float = _setting(1.0, ".. every so many epochs")
+    decay_staircase: bool = _setting(True, "decay in steps instead of smoothly")
+    clip_norm: float = _setting(5.0, "largest global norm of the gradients")
+    label_smoothing: float = _setting(0.0, "share of probability spread over all words")
+    checkpoint_every: int = _setting(500, "steps between checkpoints")
+    sample_every: int = _setting(1000, "steps between captions of 32 random validation images")
+    validation_images: int = _setting(1000, "validation images to caption after each epoch")
+    beam_size: int = _setting(3, "beams in validation")
+    seed: int = _setting(0, "seed of all that is random")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run."""
+
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        positive = (
+            (self.data, ("vocabulary_size", "min_count")),
+            (self.model, ("embedding_size", "units", "layers")),
+            (self.training, ("epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")),
+            (self.training, ("checkpoint_every", "sample_every", "validation_images", "beam_size")),
+        )
+        for section, names in positive:
+            for name in names:
+                if getattr(section, name) <= 0:
+                    raise ConfigurationError(f"{name} is {getattr(section, name)}; it must be greater than 0")
+        if self.data.max_length < 3:
+            raise ConfigurationError(f"max_length is {self.data.max_length}; <start>, one word and <end> need 3")
+        for section, name in ((self.model, "dropout"), (self.training, "label_smoothing")):
+            if not 0 <= getattr(section, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(section, name)}; it must be at least 0 and below 1")
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any], source: str) -> "Recipe":
+        """Read sections of settings as TOML or JSON give them. Raises ConfigurationError, naming `source`."""
+        sections = {section.name: section.default for section in fields(cls)}
+        if unknown := set(value) - set(sections):
+            raise ConfigurationError(
+                f"{source}: unknown section [{min(unknown)}]; there are {', '.join(f'[{name}]' for name in sections)}"
+            )
+        return cls(**{name: _read_section(sections[name], settings, source) for name, settings in value.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """Read a TOML recipe. Raises ConfigurationError if it is not one."""
+        try:
+            return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")), str(path))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"{path}: cannot read the recipe: {error}") from None
+
+    def override(self, settings: dict[str, Any]) -> "Recipe":
+        """Return the recipe with settings replaced, each named without its section."""
+        changed = {}
+        for section in fields(self):
+            current = getattr(self, section.name)
+            here = {name: value for name, value in settings.items() if name in asdict(current)}
+            changed[section.name] = replace(current, **here)
+        return Recipe(**changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a form that JSON can hold and `from_dict` reads."""
+        return asdict(self)
+
+
+def _read_section(defaults: Any, settings: Any, source: str) -> Any:
+    known = {setting.name: setting.type for setting in fields(defaults)}
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"{source}: {settings!r} is not a section of settings")
+    checked = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise ConfigurationError(f"{source}: unknown setting {name!r}; there are {', '.join(known)}")
+        kind = known[name]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigurationError(f"{source}: {name} is {value!r}; it must be of type {kind.__name__}")
+        checked[name] = value
+    return replace(defaults, **checked)
