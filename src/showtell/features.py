@@ -8,19 +8,17 @@ made them and which image each row belongs to. While an extraction is under way 
 import io
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from showtell.encoder import Encoder, EncoderInfo
-from showtell.errors import FeatureError, ImageError, import_extra
+from showtell.errors import FeatureError, import_extra
 from showtell.files import write_json, written_whole
+from showtell.images import batched
 
 BATCH_SIZE = 8
 
@@ -118,14 +116,15 @@ def extract(
     with open(_partial(path), "r+b") as data, open(_journal(path), "a", encoding="utf-8") as journal:
         data.truncate(offset + rows * row_bytes)
         data.seek(0, os.SEEK_END)
-        remaining = islice(images, len(done), None)
-        for batch in _batches(_decode(remaining, encoder)):
+        remaining = images[len(done) :]
+        loaded = encoder.info.preprocess.load_all(file for _, file in remaining)
+        for batch in batched(zip((name for name, _ in remaining), loaded, strict=True), BATCH_SIZE):
             good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
             if good:
                 features = encoder.encode(np.stack(good)).astype(dtype)
                 data.write(features.tobytes())
                 data.flush()  # before the journal, which must never be ahead of the rows
-            lines = [(name, None if isinstance(result, np.ndarray) else result) for name, result in batch]
+            lines = [(name, None if isinstance(result, np.ndarray) else str(result)) for name, result in batch]
             journal.writelines(json.dumps(line) + "\n" for line in lines)
             journal.flush()
             done += lines
@@ -135,7 +134,9 @@ def extract(
             data.close()
             _partial(path).unlink()
             _journal(path).unlink()
-            raise FeatureError(f"{path}: none of the {len(images)} images can be read: {failed[0][1] if failed else ''}")
+            raise FeatureError(
+                f"{path}: none of the {len(images)} images can be read: {failed[0][1] if failed else ''}"
+            )
         data.seek(0)
         data.write(_header(len(done) - len(failed), shape, dtype))
         data.flush()
@@ -198,37 +199,6 @@ def _read_journal(path: Path, job: dict[str, Any], names: list[str]) -> list[tup
             return []
         done.append((name, error))
     return done
-
-
-def _decode(images: Iterable[tuple[str, Path]], encoder: Encoder) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Yield (name, pixels), or (name, reason) for an image that cannot be read, decoding ahead in threads."""
-
-    def load(path: Path) -> np.ndarray | str:
-        try:
-            return encoder.info.preprocess.load(path)
-        except ImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        waiting: deque[tuple[str, Future[np.ndarray | str]]] = deque()
-        try:
-            for name, path in images:
-                waiting.append((name, pool.submit(load, path)))
-                if len(waiting) > 4 * BATCH_SIZE:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _batches(items: Iterable[tuple[str, np.ndarray | str]]) -> Iterator[list[tuple[str, np.ndarray | str]]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, BATCH_SIZE)):
-        yield batch
 
 
 def _open_h5(path: Path) -> np.ndarray:

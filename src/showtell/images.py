@@ -2,11 +2,14 @@
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,6 +18,10 @@ from showtell.errors import ConfigurationError, ImageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
 MAX_PIXELS = 200_000_000
+# Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
+DECODED_AHEAD = 8
+
+_Item = TypeVar("_Item")
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -53,6 +60,29 @@ class Preprocess:
     def load(self, source: str | Path | bytes) -> np.ndarray:
         """Decode an image file, or the bytes of one, to (size, size, 3) uint8. Raises ImageError."""
         return self(decode(source, at_least=2 * self.size))
+
+    def load_all(self, sources: Iterable[str | Path | bytes]) -> Iterator["np.ndarray | ImageError"]:
+        """Load many images in order, decoding ahead in threads; an unreadable one gives its error."""
+
+        def load(source: str | Path | bytes) -> np.ndarray | ImageError:
+            try:
+                return self.load(source)
+            except ImageError as error:
+                return error
+
+        threads = min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[np.ndarray | ImageError]] = deque()
+            try:
+                for source in sources:
+                    waiting.append(pool.submit(load, source))
+                    if len(waiting) > DECODED_AHEAD * threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
 
 def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Image:
@@ -120,3 +150,18 @@ def find(paths: Iterable[str | Path]) -> Iterator[Path]:
             for name in sorted(names):
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     yield Path(folder, name)
+
+
+def named(folder: Path) -> list[tuple[str, Path]]:
+    """Return the name relative to `folder`, with slashes, and the path of every image in it. Raises ImageError."""
+    images = [(path.relative_to(folder).as_posix(), path) for path in find([folder])] if folder.is_dir() else []
+    if not images:
+        raise ImageError(f"{str(folder)!r}: no folder with images")
+    return images
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield lists of `size` items, the last perhaps shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

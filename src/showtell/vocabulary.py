@@ -82,7 +82,7 @@ class Vocabulary:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """All tokens in the order of their ids, the special ones first."""
-        return tuple(self.tokenizer.id_to_token(index) for index in range(len(self)))
+        return tuple(str(self.tokenizer.id_to_token(index)) for index in range(len(self)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -122,7 +122,7 @@ def _word_level(words: Sequence[str]) -> Tokenizer:
         raise CaptionFileError("the vocabulary names a word twice; every word must have one id")
     tokenizer = Tokenizer(models.WordLevel(index, unk_token=SPECIAL_TOKENS[UNK]))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace("’", "'")]
+        [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace("\u2019", "'")]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)
     # A blank before every word but those that begin with an apostrophe, and none before the first.

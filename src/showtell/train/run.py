@@ -1,12 +1,12 @@
 """The folder of a training run: settings, checkpoints, history.
 
-    settings.json           recipe, where the data are, the encoder, the vocabulary's fingerprint
-    vocabulary.json
-    checkpoints/step-N.keras  the last two: weights, optimizer and random state
-    best.keras              the checkpoint with the highest validation CIDEr
-    history.jsonl           a line an epoch
-    samples/                captions of random validation images, as text and as pictures
-    tensorboard/
+settings.json           recipe, where the data are, the encoder, the vocabulary's fingerprint
+vocabulary.json
+checkpoints/step-N.keras  the last two: weights, optimizer and random state
+best.keras              the checkpoint with the highest validation CIDEr
+history.jsonl           a line an epoch
+samples/                captions of random validation images, as text and as pictures
+tensorboard/
 """
 
 import json
@@ -19,7 +19,7 @@ import keras
 from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError
 from showtell.files import write_json, written_whole
-from showtell.train.config import Recipe
+from showtell.recipe import Recipe
 from showtell.train.decoders import ShowAndTell
 from showtell.vocabulary import Vocabulary
 

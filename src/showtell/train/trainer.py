@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from showtell.errors import ConfigurationError, ShowtellError
+from showtell.recipe import TrainingConfig
 from showtell.search import SearchOptions
 from showtell.train import monitors
 from showtell.train.batches import Batches, TrainingSplit, batches_in, sample_rows
-from showtell.train.config import TrainingConfig
 from showtell.train.decoders import MaskedCrossEntropy, ShowAndTell, set_word_vectors
 from showtell.train.run import Run, load_decoder, save_decoder
 from showtell.train.word_vectors import read_word_vectors
@@ -30,24 +29,12 @@ class Interrupted(ShowtellError):
     """A training that was asked to stop, and has saved where it was."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is: shown on screen after every step."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    captions_per_second: float
-
-
 def train(
     run: Run,
     training: TrainingSplit,
     validation: TrainingSplit | None,
     say: Say = print,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[int, int, str], None] = lambda step, steps, more: None,
 ) -> None:
     """Train until the recipe's last epoch has ended, going on from the newest checkpoint if there is one.
 
@@ -59,7 +46,8 @@ def train(
         training: what to train on.
         validation: what to validate with after each epoch, if anything.
         say: called with lines for people.
-        progress: called after every step.
+        progress: called after every step with its number, the number of steps in all, and epoch, loss, learning rate
+            and captions a second as text.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint was written.
@@ -76,11 +64,10 @@ def train(
     with SummaryWriter(str(run.folder / "tensorboard")) as board, stop_signals() as stopping:
         watch = _Watch(run, validation, board, progress, say, stopping, settings.epochs * steps_an_epoch)
         for epoch in range(settings.epochs):
+            watch.begin_epoch()
             done = int(decoder.optimizer.iterations) - epoch * steps_an_epoch
             if done < steps_an_epoch:
                 batches = Batches(training, settings.batch_size, settings.seed, epoch, first=max(done, 0))
-                watch.begin_epoch()
-                decoder.reset_metrics()
                 for inputs, targets in batches:
                     loss = decoder.train_on_batch(inputs, targets)
                     watch.end_step(decoder, epoch, float(loss))
@@ -104,7 +91,8 @@ def new_decoder(run: Run, channels: int, steps_an_epoch: int, say: Say) -> ShowA
     if model.word_vectors:
         vectors = read_word_vectors(Path(model.word_vectors), model.embedding_size, set(run.vocabulary.words))
         known = set_word_vectors(decoder, run.vocabulary.words, vectors)
-        say(f"{model.word_vectors}: vectors for {known} of {len(run.vocabulary)} words ({known / len(run.vocabulary):.0%})")
+        share = known / len(run.vocabulary)
+        say(f"{model.word_vectors}: vectors for {known} of {len(run.vocabulary)} words ({share:.0%})")
     # XLA would compile each batch width anew, and on a CPU its LSTM is several times slower.
     jit_compile = "auto" if keras.backend.backend() == "jax" else False
     optimizer = make_optimizer(settings, steps_an_epoch)
@@ -129,7 +117,9 @@ def make_optimizer(settings: TrainingConfig, steps_an_epoch: int) -> keras.optim
     try:
         return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
     except (ValueError, TypeError):
-        raise ConfigurationError(f"optimizer {settings.optimizer!r}: Keras has none of this name; try adam or sgd") from None
+        raise ConfigurationError(
+            f"optimizer {settings.optimizer!r}: Keras has none of this name; try adam or sgd"
+        ) from None
 
 
 def make_deterministic(seed: int) -> None:
@@ -166,7 +156,7 @@ class _Watch:
         run: Run,
         validation: TrainingSplit | None,
         board: SummaryWriter,
-        progress: Callable[[Progress], None],
+        progress: Callable[[int, int, str], None],
         say: Say,
         stopping: threading.Event,
         steps: int,
@@ -186,21 +176,23 @@ class _Watch:
         """Start the clock."""
         self._began = time.monotonic()
         self._steps_done = 0
-        self._loss = float("nan")
+        self._losses = 0.0
 
     def end_step(self, decoder: ShowAndTell, epoch: int, loss: float) -> None:
-        """Report the step and do what is due after it; `loss` is the mean of the epoch so far."""
+        """Report the step and its loss, and do what is due after it."""
         step = int(decoder.optimizer.iterations)
         if not np.isfinite(loss):
             raise ShowtellError(
                 f"the loss is {loss} at step {step}; lower the learning rate, or the clipping norm. "
                 f"Checkpoints so far are in {self._run.folder / 'checkpoints'}"
             )
-        self._loss = loss
+        self._losses += loss
         self._steps_done += 1
         rate = self._steps_done * self._settings.batch_size / max(time.monotonic() - self._began, 1e-9)
         learning_rate = float(keras.ops.convert_to_numpy(decoder.optimizer.learning_rate))
-        self._progress(Progress(step, self._steps, epoch + 1, loss, learning_rate, rate))
+        mean = self._losses / self._steps_done
+        more = f"epoch {epoch + 1}, loss {mean:.3f}, learning rate {learning_rate:.2g}, {rate:.0f} captions/s"
+        self._progress(step, self._steps, more)
         if step % BOARD_EVERY == 0:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)
@@ -218,7 +210,7 @@ class _Watch:
         """Checkpoint, validate, keep the best, and record the epoch."""
         step = int(decoder.optimizer.iterations)
         self._run.save(decoder, step)
-        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": self._loss}
+        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": self._losses / max(self._steps_done, 1)}
         history = self._run.history()
         if self._validation is None:
             save_decoder(decoder, self._run.best)
@@ -237,7 +229,9 @@ class _Watch:
         self._run.write_history([*history, record])
         self._say(monitors.epoch_line(record))
         if self._validation is not None and found.collapsed:
-            self._say(f"WARNING: {found.scores.distinct:.1%} of captions are distinct, and the loss with exchanged images is")
+            self._say(
+                f"WARNING: {found.scores.distinct:.1%} of captions are distinct, and the loss with exchanged images is"
+            )
             self._say(f"{found.shuffled_loss:.3f} against {found.loss:.3f}. {monitors.COLLAPSE_ADVICE}")
 
     def _sample(self, decoder: ShowAndTell, step: int) -> None:

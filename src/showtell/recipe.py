@@ -1,5 +1,9 @@
-"""The settings of a training run: frozen dataclasses, read from a TOML recipe, overridden by flags."""
+"""The settings of a training run: frozen dataclasses, read from a TOML recipe, overridden by flags.
 
+They live outside of `train` because the command line has an option for each, and must start without Keras.
+"""
+
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +16,17 @@ def _setting(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"help": meaning})
 
 
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be greater than 0")
+
+
+def _require_share(config: Any, name: str) -> None:
+    if not 0 <= getattr(config, name) < 1:
+        raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be at least 0 and below 1")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """How captions are indexed."""
@@ -19,6 +34,11 @@ class DataConfig:
     vocabulary_size: int = _setting(5000, "most frequent words to keep, special tokens not counted")
     min_count: int = _setting(1, "times a word must occur to be kept")
     max_length: int = _setting(25, "tokens to which captions are padded, <start> and <end> included")
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "vocabulary_size", "min_count")
+        if self.max_length < 3:
+            raise ConfigurationError(f"max_length is {self.max_length}; <start>, one word and <end> need 3")
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,10 @@ class ModelConfig:
     initializer_scale: float = _setting(0.0, "if positive, weights start uniform in ± this")
     word_vectors: str = _setting("", "file of pretrained word vectors in GloVe's text format")
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "embedding_size", "units", "layers")
+        _require_share(self, "dropout")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -61,6 +85,11 @@ class TrainingConfig:
     beam_size: int = _setting(3, "beams in validation")
     seed: int = _setting(0, "seed of all that is random")
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
+        _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
+        _require_share(self, "label_smoothing")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -70,23 +99,6 @@ class Recipe:
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-
-    def __post_init__(self) -> None:
-        positive = (
-            (self.data, ("vocabulary_size", "min_count")),
-            (self.model, ("embedding_size", "units", "layers")),
-            (self.training, ("epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")),
-            (self.training, ("checkpoint_every", "sample_every", "validation_images", "beam_size")),
-        )
-        for section, names in positive:
-            for name in names:
-                if getattr(section, name) <= 0:
-                    raise ConfigurationError(f"{name} is {getattr(section, name)}; it must be greater than 0")
-        if self.data.max_length < 3:
-            raise ConfigurationError(f"max_length is {self.data.max_length}; <start>, one word and <end> need 3")
-        for section, name in ((self.model, "dropout"), (self.training, "label_smoothing")):
-            if not 0 <= getattr(section, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(section, name)}; it must be at least 0 and below 1")
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], source: str) -> "Recipe":
@@ -121,7 +133,7 @@ class Recipe:
 
 
 def _read_section(defaults: Any, settings: Any, source: str) -> Any:
-    known = {setting.name: setting.type for setting in fields(defaults)}
+    known: dict[str, Any] = {setting.name: setting.type for setting in fields(defaults)}
     if not isinstance(settings, dict):
         raise ConfigurationError(f"{source}: {settings!r} is not a section of settings")
     checked = {}

@@ -1,0 +1,5 @@
+"""`python -m showtell`: the command line."""
+
+from showtell.cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""The bundle: all that captioning needs, in a folder or in one .zip file.
+
+    bundle.json          what follows in `Bundle`, and size and checksum of every other file
+    vocabulary.json      a Hugging Face tokenizer.json
+    encoder.onnx         images -> features
+    decoder_start.onnx   features -> first state
+    decoder_step.onnx    word and state -> log-probabilities and next state
+    MODEL_CARD.md        what it was trained on, how well it does, what it is bad at
+
+Sizes and checksums are checked before anything is executed. There is no pickle in it.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from showtell.encoder import EncoderInfo
+from showtell.errors import BundleError, ShowtellError
+from showtell.files import write_json, written_whole
+from showtell.search import SearchOptions
+from showtell.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
+MAX_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory.
+
+    Attributes:
+        encoder: what its encoder is; of a quantised one, the encoder that it was made from.
+        decoder: the decoder's kind and shape.
+        precision: "float32" or "int8".
+        search: how captions are sought unless one asks otherwise.
+        scores: figures of merit, by the data that they were measured on.
+        files: the contents of `FILES`.
+    """
+
+    encoder: EncoderInfo
+    decoder: dict[str, Any]
+    precision: str
+    search: SearchOptions
+    files: Mapping[str, bytes]
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that it can say."""
+        return Vocabulary.from_json(self.files["vocabulary.json"].decode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Bundle":
+        """Read a bundle, folder or .zip. Raises BundleError if it is damaged, incomplete or from a newer showtell."""
+        path = Path(path)
+        manifest_bytes, contents = _read_zip(path) if path.is_file() else _read_folder(path)
+        try:
+            manifest = json.loads(manifest_bytes)
+            version = manifest["format_version"]
+            if version != FORMAT_VERSION:
+                raise BundleError(
+                    f"{path}: bundle format {version}, but this showtell reads {FORMAT_VERSION}; "
+                    "update showtell, or export the bundle anew"
+                )
+            for name in FILES:
+                expected = manifest["files"][name]
+                if hashlib.sha256(contents[name]).hexdigest() != expected["sha256"]:
+                    raise BundleError(f"{path}: {name} is damaged (its checksum differs); get the bundle again")
+            return cls(
+                EncoderInfo.from_dict(manifest["encoder"]),
+                dict(manifest["decoder"]),
+                str(manifest["precision"]),
+                SearchOptions(**{**manifest["search"], "forbidden": tuple(manifest["search"]["forbidden"])}),
+                contents,
+                dict(manifest["scores"]),
+            )
+        except BundleError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, ShowtellError) as error:
+            raise BundleError(f"{path}: {MANIFEST} cannot be understood ({error!r}); get the bundle again") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the bundle, as one file if the name ends in .zip, else as a folder. Raises BundleError if it exists."""
+        path = Path(path)
+        if path.exists():
+            raise BundleError(f"{path}: exists already; remove it first, or give another name")
+        if path.suffix == ".zip":
+            with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in ((MANIFEST, self._manifest()), *self.files.items()):
+                    # A fixed date: the same bundle is the same bytes.
+                    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(entry, content)
+            return
+        for name, content in self.files.items():
+            with written_whole(path / name) as temporary:
+                temporary.write_bytes(content)
+        write_json(path / MANIFEST, json.loads(self._manifest()))  # last: without it, the folder is no bundle
+
+    def _manifest(self) -> bytes:
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "encoder": self.encoder.to_dict(),
+            "decoder": self.decoder,
+            "precision": self.precision,
+            "search": asdict(self.search),
+            "scores": self.scores,
+            "files": {
+                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in self.files.items()
+            },
+        }
+        return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+def _read_folder(path: Path) -> tuple[bytes, dict[str, bytes]]:
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such bundle; name a folder or a .zip file made by showtell export")
+    missing = [name for name in (MANIFEST, *FILES) if not (path / name).is_file()]
+    if missing:
+        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+    sizes = {name: (path / name).stat().st_size for name in (MANIFEST, *FILES)}
+    _check_sizes(path, sizes)
+    return (path / MANIFEST).read_bytes(), {name: (path / name).read_bytes() for name in FILES}
+
+
+def _read_zip(path: Path) -> tuple[bytes, dict[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            missing = [name for name in (MANIFEST, *FILES) if name not in sizes]
+            if missing:
+                raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+            _check_sizes(path, sizes)
+            return archive.read(MANIFEST), {name: archive.read(name) for name in FILES}
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile, zlib and struct each raise their own on damaged archives
+        raise BundleError(f"{path}: not a .zip file that can be read ({error})") from None
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    if unknown := set(sizes) - {MANIFEST, *FILES}:
+        raise BundleError(f"{path}: a bundle does not hold {min(unknown)!r}; it was not made by showtell export")
+    if sum(sizes.values()) > MAX_BYTES:
+        raise BundleError(f"{path}: {sum(sizes.values()):,} bytes are more than the limit of {MAX_BYTES:,}")

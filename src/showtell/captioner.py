@@ -1,0 +1,132 @@
+"""The captioner: from image files to captions."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+
+from showtell.bundle import Bundle
+from showtell.errors import ImageError, MismatchError
+from showtell.images import batched
+from showtell.search import Ensemble, Hypothesis, SearchOptions, Step, search
+from showtell.sessions import OnnxEncoder, OnnxStep, open_session
+from showtell.vocabulary import Vocabulary
+
+DEFAULT_BUNDLE = Path(__file__).parent / "pretrained" / "default"
+# Larger batches gain nothing on a CPU, and the first caption comes later.
+BATCH_SIZE = 8
+
+Source = str | Path | bytes
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption of an image.
+
+    Attributes:
+        text: the caption.
+        log_prob: its natural log-probability under the model, a sum over its words and its end.
+        tokens: its words.
+    """
+
+    text: str
+    log_prob: float
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What came of one image: its captions, the best first, or the error if it could not be read."""
+
+    source: Source
+    captions: tuple[Caption, ...] = ()
+    error: ImageError | None = None
+
+
+class Captioner:
+    """Captions images with one bundle, or with several as an ensemble.
+
+    Example:
+        >>> from showtell import Captioner
+        >>> Captioner.load()("photo.jpg").text  # doctest: +SKIP
+        'a brown dog is running through the grass'
+    """
+
+    def __init__(self, bundles: Sequence[Bundle]):
+        self.bundles = tuple(bundles)
+        first = self.bundles[0].vocabulary
+        for other in (bundle.vocabulary for bundle in self.bundles[1:]):
+            if other.fingerprint != first.fingerprint:
+                raise MismatchError(
+                    f"an ensemble needs one vocabulary, but these have {first.fingerprint} ({len(first)} words) and "
+                    f"{other.fingerprint} ({len(other)} words); train the models on the same captions.h5"
+                )
+        self.vocabulary: Vocabulary = first
+
+    @classmethod
+    def load(cls, *paths: str | Path) -> "Captioner":
+        """Load bundles from disk; without a path, the one that ships with showtell.
+
+        Raises:
+            BundleError: if one is missing or damaged.
+            MismatchError: if their vocabularies differ.
+        """
+        return cls([Bundle.load(path) for path in paths or (DEFAULT_BUNDLE,)])
+
+    def __call__(self, source: Source, options: SearchOptions | None = None) -> Caption:
+        """Caption one image, a path or the bytes of a file. Raises ImageError if it cannot be read."""
+        (result,) = self.caption([source], options)
+        if result.error is not None:
+            raise result.error
+        return result.captions[0]
+
+    def caption(self, sources: Iterable[Source], options: SearchOptions | None = None) -> Iterator[Captioned]:
+        """Caption images as they come, in order; an unreadable one gives its error and stops nothing.
+
+        Args:
+            sources: paths, or the bytes of image files.
+            options: how to search; by default as the (first) bundle says.
+        """
+        options = options or self.search_options
+        preprocess = self._encoders[0].info.preprocess
+        if any(encoder.info.preprocess != preprocess for encoder in self._encoders):
+            raise MismatchError("an ensemble needs encoders with one image size and preprocessing")
+        names, files = tee(sources)
+        for batch in batched(zip(names, preprocess.load_all(files), strict=True), BATCH_SIZE):
+            pixels = [loaded for _, loaded in batch if not isinstance(loaded, ImageError)]
+            found = iter(self.search(np.stack(pixels), options) if pixels else [])
+            for source, loaded in batch:
+                if isinstance(loaded, ImageError):
+                    yield Captioned(source, error=loaded)
+                else:
+                    yield Captioned(source, tuple(map(self._caption, next(found))))
+
+    def search(self, images: np.ndarray, options: SearchOptions) -> list[list[Hypothesis]]:
+        """Search captions for pixels (N, H, W, 3) uint8, preprocessed as the bundle wants them."""
+        features = [encoder.encode(images) for encoder in self._encoders]
+        return search(self.step, features if len(features) > 1 else features[0], options)
+
+    @property
+    def search_options(self) -> SearchOptions:
+        """How captions are sought unless one asks otherwise."""
+        return self.bundles[0].search
+
+    @cached_property
+    def step(self) -> Step:
+        """The decoder, or the ensemble of decoders."""
+        steps = [
+            OnnxStep(open_session(bundle.files["decoder_start.onnx"]), open_session(bundle.files["decoder_step.onnx"]))
+            for bundle in self.bundles
+        ]
+        return Ensemble(steps) if len(steps) > 1 else steps[0]
+
+    @cached_property
+    def _encoders(self) -> list[OnnxEncoder]:
+        return [OnnxEncoder(open_session(bundle.files["encoder.onnx"]), bundle.encoder) for bundle in self.bundles]
+
+    def _caption(self, found: Hypothesis) -> Caption:
+        words = tuple(self.vocabulary.words[token] for token in found.tokens)
+        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, words)

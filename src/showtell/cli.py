@@ -1,0 +1,376 @@
+"""The command line: parse, call, print.
+
+Exit status 0: all done. 1: some inputs failed, the others are done. 2: nothing could be done.
+Results go to standard output, everything else to standard error.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from showtell import __version__
+from showtell.errors import ConfigurationError, ShowtellError
+from showtell.progress import bar
+from showtell.recipe import DataConfig, EncoderConfig, ModelConfig, Recipe, TrainingConfig
+
+app = typer.Typer(
+    name="showtell",
+    help="Caption images offline, and train captioners on your own pictures.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Models = Annotated[
+    list[Path] | None,
+    typer.Option("--model", help="Bundle to caption with; several make an ensemble. [the one shipped]"),
+]
+Images = Annotated[Path, typer.Option(help="Folder of the images that the captions name.", file_okay=False)]
+CaptionFormat = Annotated[
+    Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
+    typer.Option("--format", help="Format of the caption file. [recognised]"),
+]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; errors that a user can mend become one line."""
+    try:
+        app()
+    except ShowtellError as error:
+        _fail(str(error))
+    except BrokenPipeError:  # the reader of our output has what it wants
+        sys.stderr.close()
+        sys.exit(2)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"showtell: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def caption(
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders to search for images.")],
+    model: Models = None,
+    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
+    n_best: Annotated[int, typer.Option(help="Captions to print for each image.")] = 1,
+    decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR.")
+    ] = None,
+) -> None:
+    """Caption images."""
+    from showtell.captioner import Captioner
+    from showtell.images import find
+
+    captioner = Captioner.load(*model or ())
+    changes: dict[str, Any] = {"decode": decode, "n_best": n_best}
+    size = max(beam_size or captioner.search_options.beam_size, n_best if beam_size is None else 1)
+    options = replace(captioner.search_options, beam_size=size, **changes)
+    gallery = None
+    if annotate:
+        from showtell.gallery import Gallery
+
+        gallery = Gallery(annotate)
+    alone = len(paths) == 1 and not paths[0].is_dir()
+    done = failed = 0
+    for result in captioner.caption(find(paths), options):
+        path = str(result.source)
+        if result.error is not None:
+            failed += 1
+            _say(f"showtell: {result.error}")
+            entry: dict[str, Any] = {"path": path, "error": str(result.error)}
+        else:
+            done += 1
+            best = result.captions[0].text
+            entry = {"path": path, "caption": best}
+            if n_best > 1:
+                entry["captions"] = [{"caption": c.text, "log_prob": round(c.log_prob, 4)} for c in result.captions]
+            if not as_json:
+                for found in result.captions:
+                    print(found.text if alone else f"{_printable(path)}\t{found.text}", flush=True)
+            if gallery:
+                gallery.add(Path(path), best)
+        if as_json:
+            print("[" if done + failed == 1 else ",", json.dumps(entry), flush=True)
+    if as_json:
+        print("]" if done + failed else "[]")
+    if gallery:
+        gallery.finish()
+    if not done:
+        _fail("no image could be captioned" if failed else "no images there")
+    if failed:
+        _say(f"showtell: {failed} of {done + failed} images could not be captioned")
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[list[Path], typer.Argument(help="Bundle to score; several make an ensemble.")],
+    captions: Annotated[Path, typer.Option(help="Caption file with the references.")],
+    images: Images,
+    split: Annotated[
+        str, typer.Option(help="Part of the captions to score on: dev (or val), test, train, all.")
+    ] = "dev",
+    format_: CaptionFormat = None,
+    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
+) -> None:
+    """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L and CIDEr."""
+    from showtell.captioner import Captioner
+    from showtell.captions import read
+    from showtell.metrics import evaluate as score
+
+    captioner = Captioner.load(*bundle)
+    wanted = "val" if split == "dev" else split
+    examples = [example for example in read(captions, format_) if wanted in ("all", example.split)]
+    if not examples:
+        raise ConfigurationError(f"{captions}: no captions of split {split!r}; a file without splits takes --split all")
+    options = replace(captioner.search_options, beam_size=beam_size or captioner.search_options.beam_size)
+    found = {}
+    with bar("captioning") as advance:
+        paths = (images / example.image for example in examples)
+        for example, result in zip(examples, captioner.caption(paths, options), strict=True):
+            if result.error is not None:
+                raise result.error
+            found[example.image] = result.captions[0].text
+            advance(len(found), len(examples))
+    scores = score(found, {example.image: example.captions for example in examples})
+    for name, value in (
+        *((f"BLEU-{order}", getattr(scores, f"bleu_{order}")) for order in range(1, 5)),
+        ("ROUGE-L", scores.rouge_l),
+        ("CIDEr", scores.cider),
+        ("distinct captions", 100 * scores.distinct),
+        ("with a repeated bigram", 100 * scores.repeated_bigrams),
+        ("words a caption", scores.mean_length),
+        ("images", len(examples)),
+    ):
+        print(f"{name}\t{value:.2f}" if isinstance(value, float) else f"{name}\t{value}")
+    for note in scores.notes:
+        _say(f"note: {note}")
+
+
+@app.command()
+def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one shipped]")] = None) -> None:
+    """Tell what a bundle is: encoder, decoder, vocabulary, scores, sizes."""
+    from showtell.bundle import Bundle
+    from showtell.captioner import DEFAULT_BUNDLE
+
+    path = bundle or DEFAULT_BUNDLE
+    loaded = Bundle.load(path)
+    print(f"bundle\t{path}")
+    print(f"encoder\t{loaded.encoder}")
+    print(f"decoder\t{', '.join(f'{name} {value}' for name, value in loaded.decoder.items())}")
+    print(f"precision\t{loaded.precision}")
+    print(f"vocabulary\t{loaded.vocabulary.fingerprint} ({len(loaded.vocabulary)} words)")
+    print(f"search\tbeam size {loaded.search.beam_size}, at most {loaded.search.max_length} words")
+    for data, scores in loaded.scores.items():
+        print(f"scores, {data}\t{', '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
+    for name, content in loaded.files.items():
+        print(f"{name}\t{len(content):,} bytes")
+
+
+@app.command()
+def prepare(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as captions.h5.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="Caption file with both splits, or a folder with metadata.")
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Caption file of the training images, where each split has one.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(help="Caption file of the validation images, likewise.")] = None,
+    train_list: Annotated[Path | None, typer.Option(help="List of training images (Flickr8k/30k).")] = None,
+    val_list: Annotated[Path | None, typer.Option(help="List of validation images (Flickr8k/30k).")] = None,
+    format_: CaptionFormat = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of images to compare the captions with.")] = None,
+    skip_missing: SkipMissing = False,
+    vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
+    min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
+    max_length: Annotated[int, typer.Option(help="Tokens a caption is padded to.")] = DataConfig.max_length,
+) -> None:
+    """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
+    from showtell import dataset
+
+    config = DataConfig(vocabulary_size, min_count, max_length)
+    examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
+    if images is not None:
+        examples = dataset.with_images(examples, images, skip_missing, _say)
+    data = dataset.build(examples, config)
+    dataset.write(output, data, source=str(captions or train))
+    print(dataset.summary(data))
+
+
+@app.command()
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, NAME.npy.")],
+    encoder: Annotated[str, typer.Option(help="Name in the table of encoders.")] = EncoderConfig.encoder,
+    encoder_weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
+    grid: Annotated[bool, typer.Option("--grid", help="Keep the grid of cells instead of their mean.")] = False,
+    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Precision of the numbers kept.")] = "float16",
+    captions: Annotated[
+        Path | None, typer.Option(help="captions.h5: extract the images of one split of it, in its order of rows.")
+    ] = None,
+    split: Annotated[Literal["train", "val"], typer.Option(help="That split.")] = "train",
+) -> None:
+    """Turn images into features, once; an interrupted extraction goes on where it stopped."""
+    from showtell.features import extract as extract_features
+    from showtell.images import named
+    from showtell.train.encoders import load_encoder
+
+    if captions is None:
+        chosen = named(images)
+    else:
+        from showtell.dataset import image_names
+
+        chosen = [(name, images / name) for name in image_names(captions, split)]
+    loaded = load_encoder(EncoderConfig(encoder, encoder_weights, grid))
+    with bar("extracting") as advance:
+        features = extract_features(chosen, loaded, output, dtype, advance)
+    for _, reason in features.failed:
+        _say(f"showtell: {reason}")
+    print(f"{output}: {len(features.array)} images, {features.array.shape[1]} x {features.array.shape[2]} numbers each")
+    if features.failed:
+        raise typer.Exit(1)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of a recipe, collected in its last parameter."""
+    signature = inspect.signature(command)
+    parameters = list(signature.parameters.values())[:-1]
+    for section in (DataConfig, EncoderConfig, ModelConfig, TrainingConfig):
+        for setting in fields(section):
+            kind: Any = setting.type
+            option = typer.Option(
+                help=f"{setting.metadata['help']} [{setting.default}]", rich_help_panel=f"Recipe: {section.__doc__}"
+            )
+            annotation = Annotated[kind | None, option]
+            parameters.append(
+                inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
+
+    def wrapped(**arguments: Any) -> None:
+        own = {name: arguments.pop(name) for name in list(signature.parameters)[:-1]}
+        command(**own, settings={name: value for name, value in arguments.items() if value is not None})
+
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped
+
+
+@app.command()
+@_with_settings
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings; options override it.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="captions.h5; or any caption file or folder, to be prepared first.")
+    ] = None,
+    features: Annotated[
+        list[Path] | None, typer.Option(help="Features; give it twice if training and validation have a file each.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    format_: CaptionFormat = None,
+    skip_missing: SkipMissing = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
+    settings: Any = None,
+) -> None:
+    """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
+    if resume and (recipe or captions or features or images or settings):
+        raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
+    chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
+    if not resume and (output / "settings.json").exists():
+        raise ConfigurationError(f"{output}: a run is there already; go on with --resume, or name another folder")
+
+    from showtell.train import require_keras
+
+    require_keras("training")
+    from showtell import dataset
+    from showtell.train import pipeline
+    from showtell.train.run import Run, Sources
+    from showtell.train.trainer import train as train_run
+
+    if resume:
+        run = Run.open(output)
+        training, validation = pipeline.load(run)
+    elif features and captions:
+        names = tuple(str(path) for path in features)
+        sources = Sources(str(captions), names, str(images) if images else None, skip_missing)
+        run, training, validation = pipeline.begin(output, chosen, sources)
+    elif images and not features:
+        with bar("extracting") as advance:
+            examples = dataset.read_all(captions or images, {}, {}, format_)
+            sources = pipeline.prepare_run(output, chosen, examples, images, skip_missing, _say, advance)
+        run, training, validation = pipeline.begin(output, chosen, sources)
+    else:
+        raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
+    with bar("training", "steps") as advance:
+        train_run(run, training, validation, _say, advance)
+    _say(f"done; make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images. [as in training]")] = None,
+    encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. [as in training]")] = None,
+    card: Annotated[Path | None, typer.Option(help="Text of the model card. [made of settings and scores]")] = None,
+) -> None:
+    """Make a bundle of the best checkpoint of a run, and check it against Keras."""
+    from showtell.train import require_keras
+
+    require_keras("export")
+    from showtell.train.pipeline import export_run
+
+    bundle = export_run(run, output, int8, images, encoder_weights, card, _say)
+    print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
+
+
+@app.command("tutorial-data")
+def tutorial_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
+    images: Annotated[int, typer.Option(help="Pictures to draw.")] = 600,
+    relations: Annotated[bool, typer.Option("--relations", help="Two shapes a picture, and where they lie.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed; the same draws the same.")] = 0,
+) -> None:
+    """Draw a small data set of coloured shapes with captions, to learn and try training with."""
+    from showtell.tutorial_data import write
+
+    write(folder, images, seed, relations)
+    print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {folder}")
+
+
+def _printable(path: str) -> str:
+    # A name may hold line breaks, or bytes that are no text.
+    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\t", "\\t")

@@ -1,0 +1,126 @@
+"""Captions as pictures: a title above one image, or a sheet of many with a caption under each."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from showtell.errors import ConfigurationError
+
+INK = "#1f2328"
+PAPER = "white"
+
+MIN_WIDTH, MAX_SIDE = 480, 1280
+SHEET_WIDTH = 1280
+MIN_CELL, MAX_CELL = 224, 480
+
+
+def titled(image: Image.Image, caption: str) -> Image.Image:
+    """Return a picture of `image` with its caption as a title in a band above it, wrapped to the width.
+
+    Args:
+        image: an RGB image. It is scaled, aspect kept, to at least MIN_WIDTH pixels in width; but where a side would
+            then be longer than MAX_SIDE, that side is brought to MAX_SIDE.
+        caption: the title; runs of white space count as one space.
+    """
+    scale = min(max(1.0, MIN_WIDTH / image.width), MAX_SIDE / max(image.size))
+    picture = _scaled(image, scale)
+    width = max(MIN_WIDTH, picture.width)
+    text = _Text(caption, font_size=width // 24, width=round(0.94 * width))
+    band = text.height + text.line_height  # half a line above the title, half a line below
+    canvas = Image.new("RGB", (width, band + picture.height), PAPER)
+    text.draw(canvas, center=width // 2, top=text.line_height // 2)
+    canvas.paste(picture, ((width - picture.width) // 2, band))
+    return canvas
+
+
+def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Return a grid of thumbnails, aspect kept, each with its whole caption under it.
+
+    All thumbnails are fitted into cells of one size, whose shape is that of the images' median. The grid is somewhat
+    wider than high, and the cells are as large as a sheet of SHEET_WIDTH pixels allows, within MIN_CELL and MAX_CELL.
+
+    Args:
+        images: N RGB images, N at least 1; they are shown from left to right and from top to bottom.
+        captions: N captions.
+
+    Raises:
+        ConfigurationError: if there are no images, or not as many captions as images.
+    """
+    if not images or len(images) != len(captions):
+        raise ConfigurationError(
+            f"a contact sheet of {len(images)} images and {len(captions)} captions: give equal numbers, at least 1"
+        )
+    rows = math.ceil(len(images) / math.ceil(math.sqrt(1.5 * len(images))))
+    columns = math.ceil(len(images) / rows)
+    width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
+    median = sorted(image.width / image.height for image in images)[len(images) // 2]
+    height = round(width / min(max(median, 0.75), 1.5))
+    gutter = max(24, width // 12)
+
+    texts = [_Text(caption, font_size=max(14, width // 20), width=width) for caption in captions]
+    above = gutter // 3  # between a picture and its caption
+    row_heights = [
+        height + above + max(text.height for text in texts[first : first + columns])
+        for first in range(0, len(texts), columns)
+    ]
+    size = (columns * (width + gutter) + gutter, sum(row_heights) + (rows + 1) * gutter)
+    sheet = Image.new("RGB", size, PAPER)
+    for index, (image, text) in enumerate(zip(images, texts, strict=True)):
+        row, column = divmod(index, columns)
+        left = gutter + column * (width + gutter)
+        bottom = sum(row_heights[:row]) + (row + 1) * gutter + height
+        picture = _scaled(image, min(width / image.width, height / image.height))
+        sheet.paste(picture, (left + (width - picture.width) // 2, bottom - picture.height))
+        text.draw(sheet, center=left + width // 2, top=bottom + above)
+    return sheet
+
+
+class _Text:
+    """A caption in centred lines, none wider than `width` pixels and all about equally long."""
+
+    def __init__(self, text: str, font_size: int, width: int):
+        # Pillow's own font has the letters of English only; others come out as boxes. A font that has those of `text`
+        # would be chosen here.
+        self.font = ImageFont.load_default(font_size)
+        self.line_height = round(1.35 * font_size)
+        words = text.split()
+        self.lines = self._wrapped(words, width)
+        # No lone last word: the narrowest width that needs no more lines, and breaks no word, makes them even.
+        longest = math.ceil(max(map(self.font.getlength, words), default=0))
+        for narrower in range(max(width // 2, longest), width, max(1, width // 40)):
+            lines = self._wrapped(words, narrower)
+            if len(lines) == len(self.lines):
+                self.lines = lines
+                break
+
+    @property
+    def height(self) -> int:
+        return len(self.lines) * self.line_height
+
+    def _wrapped(self, words: Iterable[str], width: int) -> list[str]:
+        lines: list[str] = []
+        for word in words:
+            if lines and self.font.getlength(f"{lines[-1]} {word}") <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines += self._broken(word, width)
+        return lines
+
+    def _broken(self, word: str, width: int) -> Iterator[str]:
+        start = 0
+        for end in range(2, len(word) + 1):
+            if self.font.getlength(word[start:end]) > width:
+                yield word[start : end - 1]
+                start = end - 1
+        yield word[start:]
+
+    def draw(self, canvas: Image.Image, center: int, top: int) -> None:
+        pen = ImageDraw.Draw(canvas)
+        for number, line in enumerate(self.lines):
+            pen.text((center, top + (number + 0.75) * self.line_height), line, fill=INK, font=self.font, anchor="ms")
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)

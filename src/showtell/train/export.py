@@ -1,0 +1,191 @@
+"""From a training run to a bundle."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+
+from showtell.bundle import Bundle
+from showtell.captioner import Captioner
+from showtell.encoder import Encoder
+from showtell.errors import ConfigurationError, ShowtellError
+from showtell.metrics import Scores, evaluate
+from showtell.search import SearchOptions, search
+from showtell.sessions import NEXT
+from showtell.train.batches import TrainingSplit
+from showtell.train.decoders import KerasStep, ShowAndTell, decoding_models
+from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
+from showtell.train.quantize import quantize_decoder, quantize_encoder
+from showtell.train.run import Run
+from showtell.train.trainer import best_decoder
+
+PARITY_IMAGES = 100
+CALIBRATION_IMAGES = 100
+
+
+def export(
+    run: Run,
+    encoder: Encoder,
+    training: TrainingSplit,
+    validation: TrainingSplit,
+    int8: bool = False,
+    card: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Bundle:
+    """Make a bundle of a run's best checkpoint, and check it against Keras.
+
+    The float bundle must caption the first 100 validation images as Keras does. With `int8` it is quantised, and the
+    scores of both on the validation images are printed.
+
+    Args:
+        run: a run that knows where its images are.
+        encoder: the encoder of the run's features.
+        training: images for calibration.
+        validation: images for the parity check and the scores.
+        int8: whether to quantise encoder and decoder to 8 bits.
+        card: text of the model card; by default one is made of the run's settings and scores.
+        say: called with lines for people.
+
+    Raises:
+        ConfigurationError: if the run does not know its images.
+        ShowtellError: if the bundle does not do what Keras does.
+    """
+    if run.sources.images is None:
+        raise ConfigurationError(f"{run.folder}: export checks the bundle on images; name their folder with --images")
+    folder = Path(run.sources.images)
+    decoder = best_decoder(run)
+    start, step = decoder_graphs(decoder)
+    files = {
+        "vocabulary.json": run.vocabulary.to_json().encode(),
+        "encoder.onnx": encoder_graph(encoder).SerializeToString(),
+        "decoder_start.onnx": start.SerializeToString(),
+        "decoder_step.onnx": step.SerializeToString(),
+        "MODEL_CARD.md": b"",
+    }
+    beam, length = run.recipe.training.beam_size, run.recipe.data.max_length - 2
+    options = SearchOptions(beam_size=beam, max_length=length)
+    description = {"kind": "show_and_tell", **decoder.config}
+    bundle = Bundle(encoder.info, description, "float32", options, files)
+    _check_parity(bundle, encoder, decoder, folder, validation.images[:PARITY_IMAGES], say)
+    scores = score(bundle, folder, validation)
+    say(_line("float", scores, bundle))
+    if int8:
+        pixels = _load(encoder, folder, training.images[:: max(1, len(training.images) // CALIBRATION_IMAGES)])
+        files |= {
+            "encoder.onnx": quantize_encoder(files["encoder.onnx"], pixels),
+            "decoder_start.onnx": quantize_decoder(files["decoder_start.onnx"]),
+            "decoder_step.onnx": quantize_decoder(files["decoder_step.onnx"]),
+        }
+        bundle = replace(bundle, precision="int8", files=files)
+        scores = score(bundle, folder, validation)
+        say(_line("int8", scores, bundle))
+    figures = {name: getattr(scores, name) for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")}
+    files["MODEL_CARD.md"] = (card or _card(run, bundle, figures)).encode()
+    return replace(bundle, files=files, scores={"validation": figures})
+
+
+def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
+    """Caption the images of a split from their files, and score the captions."""
+    captioner = Captioner([bundle])
+    captions = {}
+    for name, result in zip(split.images, captioner.caption(folder / name for name in split.images), strict=True):
+        if result.error is not None:
+            raise result.error
+        captions[name] = result.captions[0].text
+    return evaluate(captions, dict(zip(split.images, split.references, strict=True)))
+
+
+def decoder_graphs(decoder: ShowAndTell) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return a decoder as the two ONNX graphs that `OnnxStep` runs."""
+    start, step = decoding_models(decoder)
+    names = sorted(decoder.state_shapes())
+    return (
+        _to_onnx(start, ["features"], names),
+        _to_onnx(step, ["tokens", *names], ["log_probabilities", *(NEXT + name for name in names)]),
+    )
+
+
+def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
+    """Return an encoder as an ONNX graph with input `images` and output `features`."""
+    if isinstance(encoder, KerasEncoder):
+        return _to_onnx(encoder.model, ["images"], ["features"])
+    output = "pooled" if encoder.info.cells == 1 else "grid"
+    extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
+    _rename(extracted.graph, {output: "features"})
+    return extracted
+
+
+def _to_onnx(model: keras.Model, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    specs = [
+        keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=name)
+        for tensor, name in zip(model.inputs, inputs, strict=True)
+    ]
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        model.export(path, format="onnx", verbose=False, input_signature=[specs])
+        exported = onnx.load(path)
+    _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
+    for tensor in (*exported.graph.input, *exported.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "rows"
+    return exported
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)
+
+
+def _load(encoder: Encoder, folder: Path, names: Sequence[str]) -> np.ndarray:
+    return np.stack([encoder.info.preprocess.load(folder / name) for name in names])
+
+
+def _check_parity(
+    bundle: Bundle,
+    encoder: Encoder,
+    decoder: ShowAndTell,
+    folder: Path,
+    names: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    pixels = _load(encoder, folder, names)
+    features = np.concatenate([encoder.encode(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
+    expected = search(KerasStep(decoder), features, bundle.search)
+    captioner = Captioner([bundle])
+    found: list[Any] = []
+    for start in range(0, len(pixels), 8):
+        found += captioner.search(pixels[start : start + 8], bundle.search)
+    differing = sum(ours[0].tokens != theirs[0].tokens for ours, theirs in zip(found, expected, strict=True))
+    if differing:
+        raise ShowtellError(f"the exported model captions {differing} of {len(names)} images otherwise than Keras does")
+    say(f"parity: the same captions as Keras on {len(names)} images")
+
+
+def _line(name: str, scores: Scores, bundle: Bundle) -> str:
+    size = sum(map(len, bundle.files.values())) / 1e6
+    bleus = " ".join(f"{value:.1f}" for value in (scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4))
+    return f"{name}: {size:.1f} MB, BLEU-1..4 {bleus}, ROUGE-L {scores.rouge_l:.1f}, CIDEr {scores.cider:.1f}"
+
+
+def _card(run: Run, bundle: Bundle, figures: dict[str, float]) -> str:
+    settings = "\n".join(
+        f"| {section}.{name} | {value} |"
+        for section, values in run.recipe.to_dict().items()
+        for name, value in values.items()
+    )
+    scores = "\n".join(f"| {name} | {value:.1f} |" for name, value in figures.items())
+    return (
+        f"# A captioner trained with showtell\n\nEncoder: {bundle.encoder}. Vocabulary: {len(run.vocabulary)} words. "
+        f"Precision: {bundle.precision}.\n\nIt describes pictures like those it was trained on, in their captions' "
+        f"words; on others it guesses.\n\n## Scores on the validation images\n\n| metric | value |\n|---|---|\n{scores}"
+        f"\n\n## Settings\n\n| setting | value |\n|---|---|\n{settings}\n"
+    )

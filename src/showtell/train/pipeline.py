@@ -1,0 +1,126 @@
+"""What lies before training: reading or making captions.h5 and features, and joining them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from showtell import dataset
+from showtell.bundle import Bundle
+from showtell.captions import Example
+from showtell.encoder import EncoderInfo
+from showtell.errors import BundleError, ConfigurationError, MismatchError
+from showtell.features import Features, extract
+from showtell.recipe import Recipe
+from showtell.train.batches import TrainingSplit, join
+from showtell.train.encoders import load_encoder
+from showtell.train.run import Run, Sources
+from showtell.vocabulary import Vocabulary
+
+Say = Callable[[str], None]
+Count = Callable[[int, int], None]
+
+
+def prepare_run(
+    folder: Path, recipe: Recipe, examples: list[Example], images: Path, skip_missing: bool, say: Say, progress: Count
+) -> Sources:
+    """Write captions.h5 and the features of the captioned images into a run's folder, going on where it stopped."""
+    examples = dataset.with_images(examples, images, skip_missing, say)
+    data = dataset.build(examples, recipe.data)
+    say(dataset.summary(data))
+    dataset.write(folder / "captions.h5", data, source=str(images))
+    names = [name for split in data.splits.values() for name in split.images or ()]
+    encoder = load_encoder(recipe.encoder)
+    say(f"extracting features of {len(names)} images with {encoder.info}")
+    features = extract([(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress)
+    for _, reason in features.failed:
+        say(f"left out: {reason}")
+    return Sources(str(folder / "captions.h5"), (str(folder / "features.npy"),), str(images), skip_missing=True)
+
+
+def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, TrainingSplit, TrainingSplit | None]:
+    """Begin a run on prepared data, and load them.
+
+    Raises:
+        ConfigurationError: if there is a run in `folder` already.
+        ShowtellError: if the data cannot be read or do not belong together.
+    """
+    vocabulary, encoder, training, validation = _load(sources)
+    if encoder is not None:
+        recipe = recipe.override({"encoder": encoder.name, "grid": encoder.cells > 1})
+    length = training.captions.shape[1]
+    run = Run.create(folder, recipe.override({"max_length": length}), sources, encoder, vocabulary)
+    return run, training, validation
+
+
+def load(run: Run) -> tuple[TrainingSplit, TrainingSplit | None]:
+    """Load the data of a run. Raises MismatchError if they are no longer what it began with."""
+    vocabulary, encoder, training, validation = _load(run.sources)
+    if vocabulary.fingerprint != run.vocabulary.fingerprint:
+        raise MismatchError(
+            f"{run.sources.captions} has vocabulary {vocabulary.fingerprint}, but the run in {run.folder} began with "
+            f"{run.vocabulary.fingerprint}; put the original file back"
+        )
+    if encoder is not None and run.encoder is not None:
+        encoder.require_same(run.encoder, run.sources.features[0], str(run.folder))
+    return training, validation
+
+
+def export_run(
+    folder: Path,
+    output: Path,
+    int8: bool,
+    images: Path | None,
+    encoder_weights: str | None,
+    card: Path | None,
+    say: Say,
+) -> Bundle:
+    """Export the run in a folder as a bundle, and write it.
+
+    Raises:
+        ConfigurationError: if the run lacks what a bundle needs: its encoder, its images, validation captions.
+        MismatchError: if the encoder's weights are not those of the run's features.
+        BundleError: if there is something at `output` already.
+    """
+    from showtell.train.export import export
+
+    if output.exists():
+        raise BundleError(f"{output}: exists already; remove it first, or give another name")
+    run = Run.open(folder)
+    recorded = run.encoder
+    if recorded is None:
+        raise ConfigurationError(f"{folder}: its features do not say which encoder made them, and a bundle needs it")
+    if images is not None:
+        run = replace(run, sources=replace(run.sources, images=str(images)))
+    settings = run.recipe.encoder
+    encoder = load_encoder(replace(settings, encoder_weights=encoder_weights or settings.encoder_weights))
+    encoder.info.require_same(recorded, "the encoder at hand", str(folder))
+    training, validation = load(run)
+    if validation is None:
+        raise ConfigurationError(f"{folder}: export checks the bundle on validation images, and the run has none")
+    text = card.read_text(encoding="utf-8") if card else None
+    bundle = export(run, encoder, training, validation, int8, text, say)
+    bundle.save(output)
+    return bundle
+
+
+def _load(sources: Sources) -> tuple[Vocabulary, EncoderInfo | None, TrainingSplit, TrainingSplit | None]:
+    data = dataset.read(sources.captions)
+    opened = [Features.open(path) for path in sources.features]
+    first, last = opened[0], opened[-1]
+    if first.encoder is not None and last.encoder is not None:
+        first.encoder.require_same(last.encoder, sources.features[0], sources.features[-1])
+    if first.array.shape[1:] != last.array.shape[1:]:
+        raise MismatchError(
+            f"{sources.features[0]} has features of shape {first.array.shape[1:]}, {sources.features[-1]} of "
+            f"{last.array.shape[1:]}; they must be of one encoder"
+        )
+    training = join(data.splits["train"], first, data.vocabulary, sources.skip_missing)
+    validation = None
+    if "val" in data.splits:
+        if first.images is None and len(opened) == 1:
+            raise ConfigurationError(
+                f"{sources.features[0]} does not name its images, so that training and validation each need a file of "
+                "their own; give --features twice"
+            )
+        validation = join(data.splits["val"], last, data.vocabulary, sources.skip_missing)
+    return data.vocabulary, first.encoder, training, validation

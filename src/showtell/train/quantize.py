@@ -1,0 +1,77 @@
+"""Quantisation of exported graphs to 8 bits, with ONNX Runtime's tools."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+
+def quantize_encoder(model: bytes, pixels: np.ndarray) -> bytes:
+    """Quantise weights and activations of an encoder; the ranges of activations are those on `pixels`.
+
+    Weights have 7 bits: processors without VNNI add up pairs of products in 16 bits, where 8 would overflow.
+
+    Args:
+        model: ONNX, input `images` (N, H, W, 3) uint8.
+        pixels: (N, H, W, 3) uint8, images for calibration.
+    """
+    logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        source, prepared, target = (Path(folder, name) for name in ("source.onnx", "prepared.onnx", "target.onnx"))
+        onnx.save(_widened(onnx.load_from_string(model)), source)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Images(pixels),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Add", "GlobalAveragePool"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return target.read_bytes()
+
+
+def quantize_decoder(model: bytes) -> bytes:
+    """Quantise the weights of a decoder's graph; activations are quantised as they come."""
+    logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
+        source.write_bytes(model)
+        quantize_dynamic(source, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        return target.read_bytes()
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self, pixels: np.ndarray):
+        self._batches = iter(np.array_split(pixels, max(1, len(pixels) // 8)))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with weights that are stored in half precision in single precision."""
+    halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in halves]
+    for node in casts:
+        wide = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
+        model.graph.node.remove(node)
+    for tensor in halves.values():
+        model.graph.initializer.remove(tensor)
+    return model

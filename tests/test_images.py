@@ -1,0 +1,135 @@
+import os
+
+import numpy as np
+import pytest
+from conftest import EXAMPLES
+from PIL import Image
+
+from showtell import images
+from showtell.errors import ConfigurationError, ImageError
+from showtell.images import Preprocess, decode, find, named
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def save(path, mode, colour, **options):
+    Image.new(mode, (8, 6), colour).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "colour", "expected"),
+    [
+        ("grey.png", "L", 100, (100, 100, 100)),
+        ("bits.png", "1", 1, (255, 255, 255)),
+        ("palette.png", "P", 0, (0, 0, 0)),
+        ("red.png", "RGB", RED, RED),
+        ("clear.png", "RGBA", (255, 0, 0, 0), (255, 255, 255)),
+        ("half.png", "LA", (0, 0), (255, 255, 255)),
+        ("deep.png", "I;16", 0x8080, (128, 128, 128)),
+        ("print.tif", "CMYK", (0, 255, 255, 0), RED),
+        ("moving.gif", "RGB", (255, 255, 255), (255, 255, 255)),
+        ("web.webp", "RGB", (255, 255, 255), (255, 255, 255)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_rgb_as_a_person_sees_it(tmp_path, name, mode, colour, expected):
+    image = decode(save(tmp_path / name, mode, colour))
+    assert image.mode == "RGB"
+    assert image.getpixel((3, 3)) == pytest.approx(expected, abs=2)
+
+
+def test_all_eight_exif_orientations_show_the_same_picture(tmp_path):
+    upright = np.zeros((4, 6, 3), np.uint8)
+    upright[:2, :3], upright[2:, 3:] = RED, BLUE
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }
+    for orientation, pixels in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.png"
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, exif=exif)
+        assert np.array_equal(np.asarray(decode(path)), upright), orientation
+
+
+def test_bytes_are_decoded_like_files(tmp_path):
+    path = save(tmp_path / "red.png", "RGB", RED)
+    assert np.array_equal(np.asarray(decode(path.read_bytes())), np.asarray(decode(path)))
+
+
+def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
+    whole = (EXAMPLES / "000000126107.jpg").read_bytes()
+    cases = {"empty.jpg": b"", "text.png": b"hello", "cut.jpg": whole[: len(whole) // 2], "head.jpg": whole[:300]}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in (*cases, "folder.jpg", "broken.jpg", "pipe.jpg", "absent.jpg"):
+        with pytest.raises(ImageError, match=name) as error:
+            decode(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 47)
+    with pytest.raises(ImageError, match="8 x 6 pixels are more than 47"):
+        decode(save(tmp_path / "large.png", "RGB", RED))
+
+
+def test_squashing_keeps_all_and_cropping_keeps_the_middle(tmp_path):
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    image = Image.fromarray(pixels)
+    squashed, cropped = Preprocess(12, "squash", "bilinear")(image), Preprocess(12, "crop", "bilinear")(image)
+    assert squashed.shape == cropped.shape == (12, 12, 3)
+    assert squashed[:, 0].max() == 0 and squashed[:, 6].min() == 255
+    assert cropped[:, 1:-1].min() == 255
+
+
+def test_decoding_at_a_reduced_scale_changes_the_pixels_little():
+    path = EXAMPLES / "000000126107.jpg"
+    preprocess = Preprocess(112)
+    fast, exact = preprocess.load(path).astype(float), preprocess(decode(path)).astype(float)
+    assert np.abs(fast - exact).mean() < 2
+
+
+def test_preprocess_refuses_what_it_does_not_know():
+    for wrong in ({"size": 0}, {"resize": "stretch"}, {"interpolation": "cubic"}):
+        with pytest.raises(ConfigurationError):
+            Preprocess(**wrong)
+
+
+def test_many_images_come_in_order_with_errors_in_their_places(tmp_path):
+    paths = []
+    for number in range(60):
+        path = tmp_path / f"{number}.png"
+        if number % 7 == 3:
+            path.write_bytes(b"no image")
+        else:
+            save(path, "RGB", (number, 0, 0))
+        paths.append(path)
+    loaded = list(Preprocess(4).load_all(iter(paths)))
+    for number, item in enumerate(loaded):
+        if number % 7 == 3:
+            assert isinstance(item, ImageError) and f"{number}.png" in str(item)
+        else:
+            assert item[0, 0, 0] == number
+
+
+def test_finding_images_in_folders_and_naming_them(tmp_path):
+    for name in ("b.JPG", "a.png", "sub/c.webp", "notes.txt", ".hidden.png", ".cache/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find([tmp_path])] == ["a.png", "b.JPG", "sub/c.webp"]
+    assert [name for name, _ in named(tmp_path)] == ["a.png", "b.JPG", "sub/c.webp"]
+    assert list(find([tmp_path / "absent.jpg"])) == [tmp_path / "absent.jpg"]
+    with pytest.raises(ImageError, match="no folder with images"):
+        named(tmp_path / ".cache" / "none")
