@@ -70,7 +70,7 @@ class ShowAndTell(keras.Model):
             for _ in range(layers)
         ]
         self.logits = keras.layers.Dense(vocabulary_size, kernel_initializer=initial("glorot_uniform"))
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout_seed = keras.random.SeedGenerator()
 
     def build(self, input_shape: Any = None) -> None:
         """Make the weights; their shapes follow from the configuration alone."""
@@ -87,8 +87,8 @@ class ShowAndTell(keras.Model):
         image = self._embed_image(inputs["features"])[:, None, :]
         sequence = ops.concatenate([image, self.word_embedding(inputs["tokens"])], axis=1)
         for lstm in self.lstms:
-            sequence = lstm(self.dropout(sequence, training=training))
-        return self.logits(self.dropout(sequence[:, 1:], training=training))
+            sequence = lstm(self._drop(sequence, training))
+        return self.logits(self._drop(sequence[:, 1:], training))
 
     def first_state(self, features: Any) -> State:
         """Take features (N, G, D); return the state before the first word."""
@@ -110,6 +110,18 @@ class ShowAndTell(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), **self.config}
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keep the state of dropout, which Keras leaves out, so that a resumed training drops what it would have."""
+        store["dropout_state"] = ops.convert_to_numpy(self.dropout_seed.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Bring the state of dropout back."""
+        self.dropout_seed.state.assign(store["dropout_state"])
+
+    def _drop(self, values: Any, training: bool) -> Any:
+        rate = self.config["dropout"]
+        return keras.random.dropout(values, rate, seed=self.dropout_seed) if training and rate else values
 
     def _embed_image(self, features: Any) -> Any:
         return self.image_embedding(ops.mean(features, axis=1))
@@ -150,23 +162,32 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return ops.sum(loss * real) / ops.maximum(ops.sum(real), 1.0)
 
 
-def decoding_models(decoder: ShowAndTell) -> tuple[keras.Model, keras.Model]:
-    """Return the two models by which captions are decoded; both share the decoder's weights.
+class FirstState(keras.Model):
+    """The part of a decoder that starts a caption: features (N, G, D) -> the parts of the state, sorted by name."""
 
-    The first takes [features] and gives the first state, the second takes [tokens, *state] and gives
-    [log-probabilities, *next state]; inputs bear the names of the state's parts, in sorted order.
-    """
-    shapes = decoder.state_shapes()
-    names = sorted(shapes)
-    features = keras.Input((None, decoder.config["channels"]), name="features")
-    first = decoder.first_state(features)
-    tokens = keras.Input((), dtype="int32", name="tokens")
-    state = {name: keras.Input(shapes[name], name=name) for name in names}
-    log_probabilities, following = decoder.next_word(tokens, state)
-    return (
-        keras.Model([features], [first[name] for name in names]),
-        keras.Model([tokens, *(state[name] for name in names)], [log_probabilities, *(following[n] for n in names)]),
-    )
+    def __init__(self, decoder: ShowAndTell):
+        super().__init__()
+        self.decoder = decoder
+
+    def call(self, features: Any) -> list[Any]:
+        """Return the state before the first word."""
+        state = self.decoder.first_state(features)
+        return [state[name] for name in sorted(state)]
+
+
+class NextWord(keras.Model):
+    """The part of a decoder that goes on: [tokens (N,), *state] -> [log-probabilities (N, V), *next state]."""
+
+    def __init__(self, decoder: ShowAndTell):
+        super().__init__()
+        self.decoder = decoder
+
+    def call(self, inputs: list[Any]) -> list[Any]:
+        """Return the log-probabilities of the next word, and the state after `tokens`."""
+        tokens, *parts = inputs
+        names = sorted(self.decoder.state_shapes())
+        log_probabilities, state = self.decoder.next_word(tokens, dict(zip(names, parts, strict=True)))
+        return [log_probabilities, *(state[name] for name in names)]
 
 
 class KerasStep:
@@ -174,11 +195,11 @@ class KerasStep:
 
     def __init__(self, decoder: ShowAndTell):
         self._names = sorted(decoder.state_shapes())
-        self._start, self._step = decoding_models(decoder)
+        self._start, self._step = FirstState(decoder), NextWord(decoder)
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""
-        outputs = self._start.predict_on_batch([np.asarray(features, np.float32)])
+        outputs = self._start.predict_on_batch(np.asarray(features, np.float32))
         return dict(zip(self._names, outputs, strict=True))
 
     def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:

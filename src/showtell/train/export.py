@@ -18,7 +18,7 @@ from showtell.metrics import Scores, evaluate
 from showtell.search import SearchOptions, search
 from showtell.sessions import NEXT
 from showtell.train.batches import TrainingSplit
-from showtell.train.decoders import KerasStep, ShowAndTell, decoding_models
+from showtell.train.decoders import FirstState, KerasStep, NextWord, ShowAndTell
 from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
 from showtell.train.quantize import quantize_decoder, quantize_encoder
 from showtell.train.run import Run
@@ -102,34 +102,32 @@ def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
 
 def decoder_graphs(decoder: ShowAndTell) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Return a decoder as the two ONNX graphs that `OnnxStep` runs."""
-    start, step = decoding_models(decoder)
-    names = sorted(decoder.state_shapes())
-    return (
-        _to_onnx(start, ["features"], names),
-        _to_onnx(step, ["tokens", *names], ["log_probabilities", *(NEXT + name for name in names)]),
-    )
+    shapes = decoder.state_shapes()
+    names = sorted(shapes)
+    features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
+    tokens = keras.InputSpec("int32", (None,), name="tokens")
+    state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
+    outputs = ["log_probabilities", *(NEXT + name for name in names)]
+    return _to_onnx(FirstState(decoder), features, names), _to_onnx(NextWord(decoder), [tokens, *state], outputs)
 
 
 def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
     """Return an encoder as an ONNX graph with input `images` and output `features`."""
     if isinstance(encoder, KerasEncoder):
-        return _to_onnx(encoder.model, ["images"], ["features"])
+        (pixels,) = encoder.model.inputs
+        return _to_onnx(encoder.model, [keras.InputSpec("uint8", pixels.shape, name="images")], ["features"])
     output = "pooled" if encoder.info.cells == 1 else "grid"
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
     _rename(extracted.graph, {output: "features"})
     return extracted
 
 
-def _to_onnx(model: keras.Model, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
-    specs = [
-        keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=name)
-        for tensor, name in zip(model.inputs, inputs, strict=True)
-    ]
+def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
     if keras.backend.backend() != "tensorflow":
         raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        model.export(path, format="onnx", verbose=False, input_signature=[specs])
+        model.export(path, format="onnx", verbose=False, input_signature=[inputs])
         exported = onnx.load(path)
     _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
     for tensor in (*exported.graph.input, *exported.graph.output):

@@ -1,0 +1,89 @@
+import json
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from showtell.bundle import FILES, MANIFEST, Bundle
+from showtell.encoder import EncoderInfo
+from showtell.errors import BundleError
+from showtell.images import Preprocess
+from showtell.search import SearchOptions
+from showtell.vocabulary import Vocabulary
+
+
+@pytest.fixture
+def bundle():
+    files = {name: name.encode() for name in FILES}
+    files["vocabulary.json"] = Vocabulary.from_words(["dog"]).to_json().encode()
+    info = EncoderInfo("toy", "abc", Preprocess(8), 1, 3)
+    return Bundle(info, {"kind": "toy"}, "float32", SearchOptions(forbidden=(4,)), files, {"dev": {"cider": 1.5}})
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_a_bundle_is_read_back_as_it_was_written(bundle, tmp_path, name):
+    bundle.save(tmp_path / name)
+    loaded = Bundle.load(tmp_path / name)
+    assert loaded == bundle
+    assert loaded.vocabulary.words[4:] == ("dog",)
+    with pytest.raises(BundleError, match="exists already"):
+        bundle.save(tmp_path / name)
+
+
+def test_the_same_bundle_is_the_same_bytes(bundle, tmp_path):
+    bundle.save(tmp_path / "a.zip")
+    bundle.save(tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
+    bundle.save(tmp_path / "b")
+    manifest = tmp_path / "b" / MANIFEST
+    text = manifest.read_text()
+    cases = {
+        "bundle format 99": text.replace('"format_version": 1', '"format_version": 99'),
+        "cannot be understood": text.replace('"squash"', '"stretch"'),
+        "cannot be understood (Json": "{",
+        "cannot be understood (KeyError('format": "{}",
+        "cannot be understood (TypeError": "[]",
+    }
+    for reason, content in cases.items():
+        manifest.write_text(content)
+        with pytest.raises(BundleError) as error:
+            Bundle.load(tmp_path / "b")
+        assert reason.lower() in str(error.value).lower()
+    manifest.write_text(text)
+    (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnX")
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged"):
+        Bundle.load(tmp_path / "b")
+    (tmp_path / "b" / "encoder.onnx").unlink()
+    with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
+        Bundle.load(tmp_path / "b")
+    with pytest.raises(BundleError, match="no such bundle"):
+        Bundle.load(tmp_path / "absent")
+
+
+def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
+    bundle.save(tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as archive:
+        archive.writestr("../evil", b"x")
+    with pytest.raises(BundleError, match=r"does not hold '\.\./evil'"):
+        Bundle.load(tmp_path / "b.zip")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "b.zip").read_bytes()[:100])
+    with pytest.raises(BundleError, match="not a .zip file"):
+        Bundle.load(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (MANIFEST, *FILES):
+            archive.writestr(name, b"")
+        archive.writestr(zipfile.ZipInfo("encoder.onnx"), b"")
+    content = bytearray((tmp_path / "bomb.zip").read_bytes())
+    place = content.rindex(b"encoder.onnx") - 46 + 24
+    content[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")  # it claims to unpack to 4 GB
+    (tmp_path / "bomb.zip").write_bytes(content)
+    with pytest.raises(BundleError, match="more than the limit"):
+        Bundle.load(tmp_path / "bomb.zip")
+
+
+def test_scores_survive(bundle, tmp_path):
+    replace(bundle, scores={"a": {"bleu_4": 20.25}}).save(tmp_path / "b")
+    assert json.loads((tmp_path / "b" / MANIFEST).read_text())["scores"] == {"a": {"bleu_4": 20.25}}
