@@ -1,0 +1,123 @@
+import json
+
+import pytest
+from conftest import EXAMPLES
+
+PHOTO = EXAMPLES / "000000126107.jpg"
+
+
+def test_one_photograph_gives_one_sentence(showtell):
+    done = showtell("caption", PHOTO)
+    (line,) = done.stdout.splitlines()
+    assert len(line.split()) > 3 and done.stderr == ""
+
+
+def test_a_folder_gives_path_and_caption_and_pictures(showtell, tmp_path):
+    done = showtell("caption", EXAMPLES, "--annotate", tmp_path / "out")
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [path for path, _ in lines] == [str(path) for path in sorted(EXAMPLES.glob("*.jpg"))]
+    assert len({caption for _, caption in lines}) > 2
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {path.name for path in EXAMPLES.glob("*.jpg")} | {"contact-sheet.jpg"}
+
+
+def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    done = showtell("caption", PHOTO, tmp_path / "broken.jpg", tmp_path / "absent.jpg", "--json", status=1)
+    good, broken, absent = json.loads(done.stdout)
+    assert good.keys() == {"path", "caption"} and broken.keys() == absent.keys() == {"path", "error"}
+    assert "no such file" in absent["error"] and "2 of 3 images" in done.stderr
+    assert json.loads(showtell("caption", tmp_path / "broken.jpg", "--json", status=2).stdout)[0].keys() == {"path", "error"}
+    (tmp_path / "empty").mkdir()
+    assert json.loads(showtell("caption", tmp_path / "empty", "--json", status=2).stdout) == []
+
+
+def test_the_n_best_come_with_their_log_probabilities_in_order(showtell):
+    (entry,) = json.loads(showtell("caption", PHOTO, "--n-best", 5, "--json").stdout)
+    scores = [caption["log_prob"] for caption in entry["captions"]]
+    assert len(scores) == 5 and scores == sorted(scores, reverse=True)
+    assert entry["captions"][0]["caption"] == entry["caption"]
+    assert len({caption["caption"] for caption in entry["captions"]}) == 5
+
+
+def test_greedy_search_and_sampling(showtell):
+    greedy = {showtell("caption", PHOTO, "--decode", "greedy").stdout for _ in range(2)}
+    assert greedy == {showtell("caption", PHOTO, "--beam-size", 1).stdout}
+    samples = showtell("caption", PHOTO, "--decode", "sample", "--n-best", 8).stdout.splitlines()
+    assert len(set(samples)) > 1
+
+
+def test_names_that_would_break_a_line_are_escaped(showtell, tmp_path):
+    strange = tmp_path / "a\nb\tc.jpg"
+    strange.write_bytes(PHOTO.read_bytes())
+    (tmp_path / "plain.jpg").write_bytes(PHOTO.read_bytes())
+    lines = showtell("caption", tmp_path).stdout.splitlines()
+    assert len(lines) == 2 and lines[0].split("\t")[0].endswith("a\\nb\\tc.jpg")
+
+
+def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
+    from showtell.captioner import DEFAULT_BUNDLE
+
+    twice = showtell("caption", EXAMPLES, "--model", DEFAULT_BUNDLE, "--model", DEFAULT_BUNDLE)
+    assert twice.stdout == showtell("caption", EXAMPLES).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
+        (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 or more"),
+        (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size"),
+        (["info", "nowhere"], "no such bundle"),
+        (["prepare", "-o", "c.h5"], "--captions"),
+        (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),
+        (["extract", "nowhere", "-o", "f.npy"], "no folder with images"),
+        (["extract", EXAMPLES, "-o", "f.npy", "--encoder", "vgg"], "no encoder 'vgg'"),
+        (["extract", EXAMPLES, "-o", "f.bin"], "must end in .npy"),
+        (["train", "-o", "run"], "--captions"),
+        (["train", "-o", "run", "--resume"], "not a training run"),
+        (["train", "-o", "run", "--recipe", "nowhere.toml"], "cannot read the recipe"),
+        (["export", "nowhere", "-o", "bundle"], "not a training run"),
+        (["evaluate", "nowhere", "--captions", "c.csv", "--images", EXAMPLES], "no such bundle"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(showtell, tmp_path, monkeypatch, arguments, reason):
+    monkeypatch.chdir(tmp_path)
+    done = showtell(*arguments, status=2)
+    assert reason in done.stderr and done.stderr.startswith("showtell: ") and len(done.stderr.splitlines()) == 1
+    assert done.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+def test_info_tells_what_the_shipped_bundle_is(showtell):
+    told = showtell("info").stdout
+    assert "efficientnet_lite2" in told and "show_and_tell" in told and "int8" in told and "cider" in told
+
+
+def test_evaluate_explains_its_figures(showtell, tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,text\n" + "".join(f"{path.name},a photograph\n" for path in EXAMPLES.glob("*.jpg")))
+    from showtell.captioner import DEFAULT_BUNDLE
+
+    arguments = ["evaluate", DEFAULT_BUNDLE, "--captions", table, "--images", EXAMPLES]
+    assert "--split all" in showtell(*arguments, status=2).stderr
+    done = showtell(*arguments, "--split", "all")
+    scores = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert scores["images"] == "6" and float(scores["CIDEr"]) < 10 and "note:" in done.stderr
+
+
+def test_prepare_prints_a_summary(showtell, tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,text,split\na.jpg,a dog,train\nb.jpg,a cat,val\n")
+    done = showtell("prepare", "--captions", table, "-o", tmp_path / "captions.h5")
+    assert "vocabulary: 6 words" in done.stdout and "val: 1 images, 1 captions, 50.00% of words unknown" in done.stdout
+    assert (tmp_path / "captions_vocab.json").exists()
+    missing = showtell("prepare", "--captions", table, "--images", EXAMPLES, "-o", tmp_path / "d.h5", status=2)
+    assert "2 of 2 captioned images are not in" in missing.stderr
+
+
+def test_extract_names_what_it_cannot_read_and_goes_on(showtell, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "images" / "b.jpg").write_bytes(b"broken")
+    done = showtell("extract", tmp_path / "images", "-o", tmp_path / "f.npy", status=1)
+    assert "1 images, 1 x 1280 numbers each" in done.stdout and "b.jpg" in done.stderr
