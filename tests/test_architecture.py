@@ -15,7 +15,17 @@ LAYERS = [
     {"train"},
     {"gallery", "captioner", "drawing", "tutorial_data"},
     {"bundle", "dataset"},
-    {"search", "features", "metrics", "metrics_cider", "metrics_tokenizer", "captions", "sessions", "recipe", "encoder"},
+    {
+        "search",
+        "features",
+        "metrics",
+        "metrics_cider",
+        "metrics_tokenizer",
+        "captions",
+        "sessions",
+        "recipe",
+        "encoder",
+    },
     {"vocabulary", "images", "progress"},
     {"errors", "files", "__init__"},
 ]
@@ -57,8 +67,7 @@ def loaded_after(code):
 
 def test_captioning_loads_nothing_of_training():
     packages, modules = loaded_after(
-        "from showtell import Captioner\n"
-        f"print(Captioner.load()({str(EXAMPLES / '000000126107.jpg')!r}).text)"
+        f"from showtell import Captioner\nprint(Captioner.load()({str(EXAMPLES / '000000126107.jpg')!r}).text)"
     )
     assert not packages & set(HEAVY)
     assert not any(name.startswith("showtell.train") for name in modules)
@@ -66,8 +75,7 @@ def test_captioning_loads_nothing_of_training():
 
 def test_the_command_line_captions_without_what_training_needs():
     packages, modules = loaded_after(
-        "from showtell.cli import app\n"
-        f"app(['caption', {str(EXAMPLES / '000000126107.jpg')!r}], standalone_mode=False)"
+        f"from showtell.cli import app\napp(['caption', {str(EXAMPLES / '000000126107.jpg')!r}], standalone_mode=False)"
     )
     assert not packages & set(HEAVY)
     assert not any(name.startswith("showtell.train") for name in modules)

@@ -70,7 +70,7 @@ def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
     with pytest.raises(BundleError, match=r"does not hold '\.\./evil'"):
         Bundle.load(tmp_path / "b.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "b.zip").read_bytes()[:100])
-    with pytest.raises(BundleError, match="not a .zip file"):
+    with pytest.raises(BundleError, match=r"not a \.zip file"):
         Bundle.load(tmp_path / "cut.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in (MANIFEST, *FILES):

@@ -27,7 +27,10 @@ def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path)
     good, broken, absent = json.loads(done.stdout)
     assert good.keys() == {"path", "caption"} and broken.keys() == absent.keys() == {"path", "error"}
     assert "no such file" in absent["error"] and "2 of 3 images" in done.stderr
-    assert json.loads(showtell("caption", tmp_path / "broken.jpg", "--json", status=2).stdout)[0].keys() == {"path", "error"}
+    assert json.loads(showtell("caption", tmp_path / "broken.jpg", "--json", status=2).stdout)[0].keys() == {
+        "path",
+        "error",
+    }
     (tmp_path / "empty").mkdir()
     assert json.loads(showtell("caption", tmp_path / "empty", "--json", status=2).stdout) == []
 

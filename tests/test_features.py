@@ -86,7 +86,11 @@ def test_a_finished_file_is_not_made_again_nor_overwritten(noise_images, tmp_pat
     again = MeanColour()
     extract(images, again, tmp_path / "f.npy")
     assert again.encoded == 0
-    for other, part, dtype in ((MeanColour("b"), images, "float16"), (again, images[1:], "float16"), (again, images, "float32")):
+    for other, part, dtype in (
+        (MeanColour("b"), images, "float16"),
+        (again, images[1:], "float16"),
+        (again, images, "float32"),
+    ):
         with pytest.raises(FeatureError, match="give another name, or remove it"):
             extract(part, other, tmp_path / "f.npy", dtype)
 
@@ -129,5 +133,5 @@ def test_damaged_files_are_refused_in_one_line(noise_images, tmp_path):
 
 
 def test_features_of_two_encoders_are_not_joined():
-    with pytest.raises(MismatchError, match="a was made with encoder mean_colour one .* b with mean_colour two"):
+    with pytest.raises(MismatchError, match=r"a was made with encoder mean_colour one .* b with mean_colour two"):
         MeanColour("one").info.require_same(MeanColour("two").info, "a", "b")

@@ -85,7 +85,9 @@ def test_what_a_run_leaves(showtell, shapes, tmp_path):
     assert len(lines) == 12 and all("\t" in line for line in lines)  # all the validation images there are
     assert (run / "samples" / "step-000000005.jpg").stat().st_size > 10_000
     assert re.search(r"epoch 3, loss \d.*validation loss .*BLEU-1..4 .*CIDEr", done.stderr)
-    assert re.search(r"training: \d+ of \d+, .* steps/s .*epoch 3, loss .*, learning rate .*, \d+ captions/s", done.stderr)
+    assert re.search(
+        r"training: \d+ of \d+, .* steps/s .*epoch 3, loss .*, learning rate .*, \d+ captions/s", done.stderr
+    )
 
     again = showtell("train", "-o", run, *settings, status=2)
     assert "a run is there already" in again.stderr

@@ -93,8 +93,9 @@ def caption(
 
     captioner = Captioner.load(*model or ())
     changes: dict[str, Any] = {"decode": decode, "n_best": n_best}
-    size = max(beam_size or captioner.search_options.beam_size, n_best if beam_size is None else 1)
-    options = replace(captioner.search_options, beam_size=size, **changes)
+    if beam_size is None:
+        beam_size = max(captioner.search_options.beam_size, n_best)
+    options = replace(captioner.search_options, beam_size=beam_size, **changes)
     gallery = None
     if annotate:
         from showtell.gallery import Gallery
@@ -153,7 +154,9 @@ def evaluate(
     examples = [example for example in read(captions, format_) if wanted in ("all", example.split)]
     if not examples:
         raise ConfigurationError(f"{captions}: no captions of split {split!r}; a file without splits takes --split all")
-    options = replace(captioner.search_options, beam_size=beam_size or captioner.search_options.beam_size)
+    options = captioner.search_options
+    if beam_size is not None:
+        options = replace(options, beam_size=beam_size)
     found = {}
     with bar("captioning") as advance:
         paths = (images / example.image for example in examples)
@@ -323,8 +326,7 @@ def train(
         run = Run.open(output)
         training, validation = pipeline.load(run)
     elif features and captions:
-        names = tuple(str(path) for path in features)
-        sources = Sources(str(captions), names, str(images) if images else None, skip_missing)
+        sources = Sources.at(captions, features, images, skip_missing)
         run, training, validation = pipeline.begin(output, chosen, sources)
     elif images and not features:
         with bar("extracting") as advance:

@@ -1,10 +1,10 @@
 """captions.h5: indexed and padded captions, each with the row of its image; what training reads.
 
 The layout is that of Stanford CS231n's `coco_captioning` data and of the 2017 tutorial that follows it, so that their
-loaders can read this file and this module theirs: `train_captions` and `val_captions` (int32, padded), the image row of
-each in `train_image_idx` and `val_image_idx` (CS231n: `.._idxs`), and `NAME_vocab.json` beside it with `word_to_idx` and
-`idx_to_word`. Added here, and optional when reading: per split the image file names in row order and the captions as
-they were written, and the vocabulary and the source as attributes.
+loaders can read this file and this module theirs: `train_captions` and `val_captions` (int32, padded), the image row
+of each in `train_image_idx` and `val_image_idx` (CS231n: `.._idxs`), and `NAME_vocab.json` beside it with
+`word_to_idx` and `idx_to_word`. Added here, and optional when reading: per split the image file names in row order
+and the captions as they were written, and the vocabulary and the source as attributes.
 """
 
 import json
@@ -172,13 +172,12 @@ def summary(data: CaptionData) -> str:
         words = split.captions[split.captions > END]  # <unk> is a word that was there
         known = split.captions[split.captions > UNK]
         unknown = (len(words) - len(known)) / max(len(words), 1)
-        lengths = np.sort((split.captions > END).sum(axis=1))
-        least, quarter, half, three_quarters, most = lengths[
-            [int(q * (len(lengths) - 1)) for q in (0, 0.25, 0.5, 0.75, 1)]
-        ]
+        lengths = (split.captions > END).sum(axis=1)
+        least, quarter, half, three_quarters, most = np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1), method="nearest")
         lines.append(
             f"{name}: {len(split.images or ())} images, {len(split.captions)} captions, "
-            f"{unknown:.2%} of words unknown; words a caption: {least} to {most}, median {half}, half of them {quarter} to {three_quarters}"
+            f"{unknown:.2%} of words unknown; "
+            f"words a caption: {least} to {most}, median {half}, half of them {quarter} to {three_quarters}"
         )
     return "\n".join(lines)
 

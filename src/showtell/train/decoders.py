@@ -83,7 +83,7 @@ class ShowAndTell(keras.Model):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Take `features` (N, G, D) and `tokens` (N, T), `<start>` first; return logits (N, T, V) for the words after."""
+        """Take `features` (N, G, D) and `tokens` (N, T), `<start>` first; return logits (N, T, V)."""
         image = self._embed_image(inputs["features"])[:, None, :]
         sequence = ops.concatenate([image, self.word_embedding(inputs["tokens"])], axis=1)
         for lstm in self.lstms:

@@ -34,7 +34,7 @@ def prepare_run(
     features = extract([(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress)
     for _, reason in features.failed:
         say(f"left out: {reason}")
-    return Sources(str(folder / "captions.h5"), (str(folder / "features.npy"),), str(images), skip_missing=True)
+    return Sources.at(folder / "captions.h5", [folder / "features.npy"], images, skip_missing=True)
 
 
 def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, TrainingSplit, TrainingSplit | None]:

@@ -10,6 +10,7 @@ tensorboard/
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ class Sources:
     features: tuple[str, ...]
     images: str | None
     skip_missing: bool = False
+
+    @classmethod
+    def at(cls, captions: Path, features: Sequence[Path], images: Path | None, skip_missing: bool) -> "Sources":
+        """Name them by absolute paths, so that the run can be resumed from any folder."""
+        return cls(
+            str(captions.resolve()),
+            tuple(str(path.resolve()) for path in features),
+            str(images.resolve()) if images else None,
+            skip_missing,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,10 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """Open a run that was begun. Raises ConfigurationError if there is none."""
         path = folder / "settings.json"
+        if not path.exists():
+            raise ConfigurationError(
+                f"{folder}: not a training run; if it stopped before training began, give its command again"
+            )
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             recipe = Recipe.from_dict(settings["recipe"], str(path))
