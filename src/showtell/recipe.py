@@ -82,13 +82,18 @@ class TrainingConfig:
     checkpoint_every: int = _setting(500, "steps between checkpoints")
     sample_every: int = _setting(1000, "steps between captions of 32 random validation images")
     validation_images: int = _setting(1000, "validation images to caption after each epoch")
-    beam_size: int = _setting(3, "beams in validation")
+    beam_size: int = _setting(3, "captions followed at a time, in validation and by the bundle")
+    length_penalty: float = _setting(
+        0.7, "alpha in log-probability / length ** alpha, likewise; 0 ranks by probability"
+    )
     seed: int = _setting(0, "seed of all that is random")
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
         _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
         _require_share(self, "label_smoothing")
+        if not 0 <= self.length_penalty < math.inf:
+            raise ConfigurationError(f"length_penalty is {self.length_penalty}; it must be at least 0")
 
 
 @dataclass(frozen=True)

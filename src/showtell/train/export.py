@@ -15,7 +15,7 @@ from showtell.captioner import Captioner
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.metrics import Scores, evaluate
-from showtell.search import SearchOptions, search
+from showtell.search import search
 from showtell.sessions import NEXT
 from showtell.train.batches import TrainingSplit
 from showtell.train.decoders import FirstState, KerasStep, NextWord, ShowAndTell
@@ -67,10 +67,8 @@ def export(
         "decoder_step.onnx": step.SerializeToString(),
         "MODEL_CARD.md": b"",
     }
-    beam, length = run.recipe.training.beam_size, run.recipe.data.max_length - 2
-    options = SearchOptions(beam_size=beam, max_length=length)
     description = {"kind": "show_and_tell", **decoder.config}
-    bundle = Bundle(encoder.info, description, "float32", options, files)
+    bundle = Bundle(encoder.info, description, "float32", run.search_options, files)
     _check_parity(bundle, encoder, decoder, folder, validation.images[:PARITY_IMAGES], say)
     scores = score(bundle, folder, validation)
     say(_line("float", scores, bundle))
@@ -125,6 +123,10 @@ def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
 def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
     if keras.backend.backend() != "tensorflow":
         raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
+    # A model that was never called has no weights yet.
+    model(
+        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 1 for size in spec.shape], spec.dtype), inputs)
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         model.export(path, format="onnx", verbose=False, input_signature=[inputs])

@@ -21,6 +21,7 @@ from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError
 from showtell.files import write_json, written_whole
 from showtell.recipe import Recipe
+from showtell.search import SearchOptions
 from showtell.train.decoders import ShowAndTell
 from showtell.vocabulary import Vocabulary
 
@@ -100,6 +101,16 @@ class Run:
     def best(self) -> Path:
         """The checkpoint with the highest validation CIDEr."""
         return self.folder / "best.keras"
+
+    @property
+    def search_options(self) -> SearchOptions:
+        """How captions are sought in validation, and by the bundle."""
+        settings = self.recipe.training
+        return SearchOptions(
+            beam_size=settings.beam_size,
+            max_length=self.recipe.data.max_length - 2,
+            length_penalty=settings.length_penalty,
+        )
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, the newest first."""

@@ -14,7 +14,6 @@ from tensorboardX import SummaryWriter
 
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.recipe import TrainingConfig
-from showtell.search import SearchOptions
 from showtell.train import monitors
 from showtell.train.batches import Batches, TrainingSplit, batches_in, sample_rows
 from showtell.train.decoders import MaskedCrossEntropy, ShowAndTell, set_word_vectors
@@ -169,7 +168,7 @@ class _Watch:
         self._say = say
         self._stopping = stopping
         self._steps = steps
-        self._options = SearchOptions(beam_size=self._settings.beam_size, max_length=run.recipe.data.max_length - 2)
+        self._options = run.search_options
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
