@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from showtell.encoder import Encoder, EncoderInfo
-from showtell.errors import ConfigurationError, import_extra
+from showtell.errors import ConfigurationError
 from showtell.files import sha256
 from showtell.images import Preprocess
 from showtell.recipe import EncoderConfig
 from showtell.sessions import OnnxEncoder, open_session
+from showtell.train import require_keras
 
 EFFICIENTNET_LITE2 = Path(__file__).parent.parent / "pretrained" / "efficientnet_lite2.onnx"
 
@@ -41,7 +42,7 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         info = EncoderInfo(config.encoder, fingerprint, Preprocess(), *shape)
         return OnnxEncoder(open_session(EFFICIENTNET_LITE2), info, output)
     if config.encoder in KERAS_APPLICATIONS:
-        import_extra("keras", f"the encoder {config.encoder}", "train")
+        require_keras(f"the encoder {config.encoder}")
         return KerasEncoder(config)
     raise ConfigurationError(f"no encoder {config.encoder!r}; there are {', '.join(ENCODERS)}")
 
