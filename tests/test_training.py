@@ -170,7 +170,11 @@ def test_the_tutorials_own_recipe_runs_from_captions_to_a_bundle(showtell, tmp_p
     assert settings["recipe"]["encoder"]["encoder"] == "inception_v3"
     refused = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", tmp_path / "absent.h5", status=2)
     assert "cannot be loaded" in refused.stderr
-    done = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", "none")
+    (tmp_path / "card.md").write_text("# Six photographs")
+    card = ["--card", tmp_path / "card.md"]
+    done = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", "none", *card)
+    written = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    assert written.startswith("# Six photographs") and "| cider |" in written and "| learning_rate | 2.0 |" in written
     assert "the same captions as Keras on 2 images" in done.stderr
     result = showtell("caption", files[0], "--model", tmp_path / "bundle")
     assert len(result.stdout.splitlines()) == 1

@@ -347,7 +347,9 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the images. [as in training]")] = None,
     encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. [as in training]")] = None,
-    card: Annotated[Path | None, typer.Option(help="Text of the model card. [made of settings and scores]")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
+    ] = None,
 ) -> None:
     """Make a bundle of the best checkpoint of a run, and check it against Keras."""
     from showtell.train import require_keras

@@ -78,7 +78,7 @@ class KerasEncoder:
         channels = int(output.shape[-1])
         cells = int(np.prod(output.shape[1:-1], dtype=int)) if config.grid else 1
         features = keras.layers.Reshape((cells, channels))(output)
-        self.model = keras.Model([pixels], [features])
+        self.model = keras.Model(pixels, features)
         digest = hashlib.sha256(b"grid" if config.grid else b"pooled")
         for weight in network.get_weights():
             digest.update(np.asarray(weight).tobytes())
@@ -87,5 +87,4 @@ class KerasEncoder:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Take images (N, H, W, 3) uint8; return features (N, G, D) float32."""
-        (features,) = self.model.predict_on_batch([images])
-        return np.asarray(features)
+        return np.asarray(self.model.predict_on_batch(images))

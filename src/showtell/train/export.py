@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def export(
         training: images for calibration.
         validation: images for the parity check and the scores.
         int8: whether to quantise encoder and decoder to 8 bits.
-        card: text of the model card; by default one is made of the run's settings and scores.
+        card: what the model card says before scores and settings: the data and their terms, what it is bad at.
         say: called with lines for people.
 
     Raises:
@@ -82,9 +83,8 @@ def export(
         bundle = replace(bundle, precision="int8", files=files)
         scores = score(bundle, folder, validation)
         say(_line("int8", scores, bundle))
-    figures = {name: getattr(scores, name) for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")}
-    files["MODEL_CARD.md"] = (card or _card(run, bundle, figures)).encode()
-    return replace(bundle, files=files, scores={"validation": figures})
+    files["MODEL_CARD.md"] = _card(run, bundle, scores, card).encode()
+    return replace(bundle, files=files, scores={"validation": _figures(scores)})
 
 
 def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
@@ -113,7 +113,7 @@ def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
     """Return an encoder as an ONNX graph with input `images` and output `features`."""
     if isinstance(encoder, KerasEncoder):
         (pixels,) = encoder.model.inputs
-        return _to_onnx(encoder.model, [keras.InputSpec("uint8", pixels.shape, name="images")], ["features"])
+        return _to_onnx(encoder.model, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
     output = "pooled" if encoder.info.cells == 1 else "grid"
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
     _rename(extracted.graph, {output: "features"})
@@ -176,16 +176,27 @@ def _line(name: str, scores: Scores, bundle: Bundle) -> str:
     return f"{name}: {size:.1f} MB, BLEU-1..4 {bleus}, ROUGE-L {scores.rouge_l:.1f}, CIDEr {scores.cider:.1f}"
 
 
-def _card(run: Run, bundle: Bundle, figures: dict[str, float]) -> str:
-    settings = "\n".join(
-        f"| {section}.{name} | {value} |"
-        for section, values in run.recipe.to_dict().items()
-        for name, value in values.items()
+def _card(run: Run, bundle: Bundle, scores: Scores, introduction: str | None) -> str:
+    introduction = introduction or (
+        "# A captioner trained with showtell\n\nIt describes pictures like those that it was trained on, in the words "
+        "of their captions; on others it guesses."
     )
-    scores = "\n".join(f"| {name} | {value:.1f} |" for name, value in figures.items())
-    return (
-        f"# A captioner trained with showtell\n\nEncoder: {bundle.encoder}. Vocabulary: {len(run.vocabulary)} words. "
-        f"Precision: {bundle.precision}.\n\nIt describes pictures like those it was trained on, in their captions' "
-        f"words; on others it guesses.\n\n## Scores on the validation images\n\n| metric | value |\n|---|---|\n{scores}"
-        f"\n\n## Settings\n\n| setting | value |\n|---|---|\n{settings}\n"
-    )
+    lines = [
+        introduction.rstrip(),
+        "\n## Scores\n",
+        f"On {len(scores.per_image)} validation images, beam size {bundle.search.beam_size}, length penalty "
+        f"{bundle.search.length_penalty:g}, {date.today().isoformat()}. `showtell evaluate` gives the same.\n",
+        "| metric | value |\n|---|---|",
+        *(f"| {name} | {value:.2f} |" for name, value in _figures(scores).items()),
+        "\n## Settings\n",
+        f"Encoder: {bundle.encoder}. Vocabulary: {len(run.vocabulary)} words. Precision: {bundle.precision}.\n",
+        "| setting | value |\n|---|---|",
+    ]
+    for settings in run.recipe.to_dict().values():
+        lines += [f"| {name} | {value} |" for name, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(scores: Scores) -> dict[str, float]:
+    names = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "distinct", "repeated_bigrams")
+    return {name: getattr(scores, name) for name in names}

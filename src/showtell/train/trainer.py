@@ -137,9 +137,14 @@ def stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: object) -> None:
+        stopping.set()
+        signal.signal(number, previous[number])  # whoever asks twice does not want to wait
+
     for number in previous:
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     try:
         yield stopping
     finally:
