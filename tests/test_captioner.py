@@ -1,0 +1,77 @@
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import EXAMPLES
+
+from showtell import Captioner
+from showtell.bundle import Bundle
+from showtell.captioner import DEFAULT_BUNDLE
+from showtell.errors import ImageError, MismatchError
+from showtell.search import SearchOptions
+from showtell.vocabulary import Vocabulary
+
+PHOTOS = sorted(EXAMPLES.glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return Captioner.load()
+
+
+def test_one_image_by_path_by_name_and_by_its_bytes(captioner):
+    caption = captioner(PHOTOS[0])
+    assert caption == captioner(str(PHOTOS[0])) == captioner(PHOTOS[0].read_bytes())
+    assert caption.text.split() == [*" ".join(caption.tokens).replace(" '", "'").split()]
+    assert caption.log_prob < 0
+
+
+def test_many_images_are_captioned_as_each_alone_and_an_error_has_its_place(captioner, tmp_path):
+    sources = [*PHOTOS, tmp_path / "absent.jpg", *PHOTOS, *PHOTOS]
+    results = list(captioner.caption(sources))
+    assert [result.source for result in results] == sources
+    assert isinstance(results[6].error, ImageError) and results[6].captions == ()
+    for result in results[:6]:
+        assert result.captions[0].text == captioner(result.source).text
+    with pytest.raises(ImageError, match=r"absent\.jpg"):
+        captioner(tmp_path / "absent.jpg")
+
+
+def test_an_endless_stream_gives_its_first_captions(captioner):
+    drawn = 0
+
+    def endless():
+        nonlocal drawn
+        for photo in itertools.cycle(PHOTOS):
+            drawn += 1
+            yield photo
+
+    assert len(list(itertools.islice(captioner.caption(endless()), 10))) == 10
+    assert drawn < 100
+
+
+def test_the_search_can_be_changed(captioner):
+    (result,) = captioner.caption(PHOTOS[:1], SearchOptions(n_best=3, max_length=4))
+    assert len(result.captions) == 3 and all(len(caption.tokens) <= 4 for caption in result.captions)
+    word = captioner(PHOTOS[0]).tokens[1]
+    forbidden = captioner.vocabulary.words.index(word)
+    assert word not in captioner(PHOTOS[0], replace(captioner.search_options, forbidden=(forbidden,))).tokens
+
+
+def test_an_ensemble_averages_and_needs_one_vocabulary(captioner):
+    bundle = Bundle.load(DEFAULT_BUNDLE)
+    (twice,) = Captioner([bundle, bundle]).caption(PHOTOS[:1])
+    assert twice.captions[0].text == captioner(PHOTOS[0]).text
+    assert twice.captions[0].log_prob == pytest.approx(captioner(PHOTOS[0]).log_prob, abs=1e-4)
+    words = bundle.vocabulary.words[4:]
+    other = Vocabulary.from_words((*words[1:], words[0])).to_json().encode()
+    with pytest.raises(MismatchError, match="one vocabulary"):
+        Captioner([bundle, replace(bundle, files={**bundle.files, "vocabulary.json": other})])
+
+
+def test_special_tokens_are_never_said(captioner):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), dtype=np.uint8)
+    for decode in ("beam", "greedy", "sample"):
+        for found in captioner.search(noise, replace(captioner.search_options, decode=decode)):
+            assert min(found[0].tokens, default=4) >= 4
