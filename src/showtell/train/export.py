@@ -1,6 +1,7 @@
 """From a training run to a bundle."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
@@ -127,7 +128,8 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
     model(
         keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 1 for size in spec.shape], spec.dtype), inputs)
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
         path = Path(folder, "model.onnx")
         model.export(path, format="onnx", verbose=False, input_signature=[inputs])
         exported = onnx.load(path)
