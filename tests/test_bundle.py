@@ -75,7 +75,6 @@ def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in (MANIFEST, *FILES):
             archive.writestr(name, b"")
-        archive.writestr(zipfile.ZipInfo("encoder.onnx"), b"")
     content = bytearray((tmp_path / "bomb.zip").read_bytes())
     place = content.rindex(b"encoder.onnx") - 46 + 24
     content[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")  # it claims to unpack to 4 GB

@@ -35,11 +35,12 @@ def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path)
     assert json.loads(showtell("caption", tmp_path / "empty", "--json", status=2).stdout) == []
 
 
-def test_the_n_best_come_with_their_log_probabilities_in_order(showtell):
+def test_the_n_best_come_with_their_scores_in_order(showtell):
     (entry,) = json.loads(showtell("caption", PHOTO, "--n-best", 5, "--json").stdout)
-    scores = [caption["log_prob"] for caption in entry["captions"]]
+    scores = [caption["score"] for caption in entry["captions"]]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True)
     assert entry["captions"][0]["caption"] == entry["caption"]
+    assert all(caption["log_prob"] < caption["score"] < 0 for caption in entry["captions"])
     assert len({caption["caption"] for caption in entry["captions"]}) == 5
 
 

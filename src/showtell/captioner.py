@@ -29,11 +29,13 @@ class Caption:
     Attributes:
         text: the caption.
         log_prob: its natural log-probability under the model, a sum over its words and its end.
+        score: the same under the length penalty; captions of an image are ranked by it.
         tokens: its words.
     """
 
     text: str
     log_prob: float
+    score: float
     tokens: tuple[str, ...]
 
 
@@ -129,4 +131,4 @@ class Captioner:
 
     def _caption(self, found: Hypothesis) -> Caption:
         words = tuple(self.vocabulary.words[token] for token in found.tokens)
-        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, words)
+        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, words)

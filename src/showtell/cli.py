@@ -114,7 +114,10 @@ def caption(
             best = result.captions[0].text
             entry = {"path": path, "caption": best}
             if n_best > 1:
-                entry["captions"] = [{"caption": c.text, "log_prob": round(c.log_prob, 4)} for c in result.captions]
+                entry["captions"] = [
+                    {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
+                    for found in result.captions
+                ]
             if not as_json:
                 for found in result.captions:
                     print(found.text if alone else f"{_printable(path)}\t{found.text}", flush=True)
