@@ -1,19 +1,14 @@
 """Caption files: which captions belong to which image, and to which split."""
 
-import csv
 import hashlib
-import io
-import json
 import re
-import reprlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from showtell import images
+from showtell.caption_formats import READERS, Row, lines, recognise, shown
 from showtell.errors import CaptionFileError, ConfigurationError, ImageError
 
 _SPLITS = {
@@ -21,20 +16,10 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_IMAGE_COLUMNS = ("file_name", "filename", "image", "image_name", "path", "file")
-_CAPTION_COLUMNS = ("caption", "captions", "text", "comment", "sentence", "description", "alt")
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 
-_FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
 _FLICKR_LIST = re.compile(rf"(?<![a-z])({'|'.join(_SPLITS)})[ _.-]?images?\.txt$", re.IGNORECASE)
 # JSON can spell both, but no file name can hold the first, and no UTF-8 the others.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
-
-_KINDS = {str: "text", int: "a number", list: "a list", type(None): "null"}
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-_shown = _short.repr
 
 
 @dataclass(frozen=True)
@@ -67,11 +52,6 @@ class Matching:
     uncaptioned: tuple[str, ...]
 
 
-# Captions as a file gives them; an image may have several rows:
-# the line or entry (for messages), the image's name, captions, and the word for the split if there is one.
-_Row = tuple[str, str, Sequence[str], str | None]
-
-
 def read(
     path: str | Path,
     format: str | None = None,  # noqa: A002
@@ -100,13 +80,13 @@ def read(
         CaptionFileError: if the file cannot be understood or holds no caption.
         ConfigurationError: if `format` or a split of `lists` is unknown.
     """
-    if format is not None and format not in _READERS:
-        raise ConfigurationError(f"the caption format {format!r} is unknown; expected one of: {', '.join(_READERS)}")
+    if format is not None and format not in READERS:
+        raise ConfigurationError(f"the caption format {format!r} is unknown; expected one of: {', '.join(READERS)}")
     path = _metadata_in(Path(path)) if Path(path).is_dir() else Path(path)
     with _naming(path):
         text = _text(path)
-        reader = format or _recognise(path, text)
-        examples = _gather(_READERS[reader](text))
+        reader = format or recognise(path, text)
+        examples = _gather(READERS[reader](text))
         if not examples:
             raise CaptionFileError("there is no caption in it")
     if lists is None:
@@ -187,20 +167,6 @@ def _text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _recognise(path: Path, text: str) -> str:
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return "jsonl"
-    first = text.lstrip().partition("\n")[0]
-    if first.startswith(("{", "[")):
-        # Inside a JSON string the quotation marks would be escaped, so these can only be keys or whole values.
-        if '"sentences"' in text:
-            return "karpathy"
-        return "coco" if '"images"' in text or first.startswith("[") else "jsonl"
-    if _FLICKR_LINE.match(first):
-        return "flickr"
-    return "tsv" if "\t" in first else "csv"
-
-
 def _metadata_in(folder: Path) -> Path:
     files = [path for path in (folder / "metadata.csv", folder / "metadata.jsonl") if path.is_file()]
     if len(files) != 1:
@@ -208,7 +174,7 @@ def _metadata_in(folder: Path) -> Path:
     return files[0]
 
 
-def _gather(rows: Iterable[_Row]) -> list[Example]:
+def _gather(rows: Iterable[Row]) -> list[Example]:
     """Join the rows of each image."""
     captions: dict[str, list[str]] = {}
     splits: dict[str, str | None] = {}
@@ -217,12 +183,12 @@ def _gather(rows: Iterable[_Row]) -> list[Example]:
         split = _split(word, where) if word and word.strip() else None
         known = splits.get(image)
         if split and known and split != known:
-            raise CaptionFileError(f"{where}: {_shown(image)} is in {split} here, but in {known} before; expected one")
+            raise CaptionFileError(f"{where}: {shown(image)} is in {split} here, but in {known} before; expected one")
         splits[image] = known or split
         lines = captions.setdefault(image, [])
         for text in texts:
             if _UNUSABLE.search(text):
-                raise CaptionFileError(f"{where}: a caption with a character that is no text: {_shown(text)}")
+                raise CaptionFileError(f"{where}: a caption with a character that is no text: {shown(text)}")
             if line := " ".join(text.split()):
                 lines.append(line)
     return [Example(image, tuple(lines), splits[image]) for image, lines in captions.items() if lines]
@@ -234,7 +200,7 @@ def _image_name(name: str, where: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or path.startswith("/") or ".." in parts or re.match("[A-Za-z]:", path) or _UNUSABLE.search(path):
         raise CaptionFileError(
-            f"{where}: the image name {_shown(name)}; expected the path of a file inside the image folder, without .."
+            f"{where}: the image name {shown(name)}; expected the path of a file inside the image folder, without .."
         )
     return "/".join(parts)
 
@@ -242,7 +208,7 @@ def _image_name(name: str, where: str) -> str:
 def _split(word: str, where: str | None = None) -> str:
     split = _SPLITS.get(word.strip().lower())
     if split is None:
-        problem = f"the split {_shown(word)} is unknown; expected one of: {', '.join(_SPLITS)}"
+        problem = f"the split {shown(word)} is unknown; expected one of: {', '.join(_SPLITS)}"
         raise CaptionFileError(f"{where}: {problem}") if where else ConfigurationError(problem)
     return split
 
@@ -266,154 +232,12 @@ def _assign(examples: Sequence[Example], lists: Mapping[str, str | Path]) -> lis
     for word, path in lists.items():
         split = _split(word)
         with _naming(Path(path)):
-            names = [(where, _image_name(line, where)) for where, line in _lines(_text(Path(path)))]
+            names = [(where, _image_name(line, where)) for where, line in lines(_text(Path(path)))]
             for where, name in names:
                 if splits.setdefault(name, split) != split:
-                    raise CaptionFileError(f"{where}: {_shown(name)} is in the list of {splits[name]} too")
+                    raise CaptionFileError(f"{where}: {shown(name)} is in the list of {splits[name]} too")
             if not any(name in captioned for _, name in names):
                 raise CaptionFileError(
-                    f"none of its lines is an image with captions; expected names such as {_shown(examples[0].image)}"
+                    f"none of its lines is an image with captions; expected names such as {shown(examples[0].image)}"
                 )
     return [replace(example, split=splits[example.image]) for example in examples if example.image in splits]
-
-
-# The readers: each yields rows from the text of a file.
-
-
-def _coco(text: str) -> Iterator[_Row]:
-    data = _json(text)
-    names: dict[Any, str] = {}
-    for number, image in enumerate(_member(data, "images", "the file", list)):
-        where = f"images[{number}]"
-        identity = _member(image, "id", where, int, str)
-        if identity in names:
-            raise CaptionFileError(f"{where}: the id {_shown(identity)} occurs a second time")
-        names[identity] = _member(image, "file_name", where, str)
-        yield where, names[identity], (), None
-    for number, annotation in enumerate(_member(data, "annotations", "the file", list)):
-        where = f"annotations[{number}]"
-        identity = _member(annotation, "image_id", where, int, str)
-        if identity not in names:
-            raise CaptionFileError(f"{where}: the image_id {_shown(identity)} is the id of no entry of images")
-        yield where, names[identity], (_member(annotation, "caption", where, str),), None
-
-
-def _karpathy(text: str) -> Iterator[_Row]:
-    for number, image in enumerate(_member(_json(text), "images", "the file", list)):
-        where = f"images[{number}]"
-        name = _member(image, "filename", where, str)
-        if folder := "filepath" in image and _member(image, "filepath", where, str):
-            name = f"{folder}/{name}"
-        captions = [
-            _member(sentence, "raw", f"{where}.sentences[{position}]", str)
-            for position, sentence in enumerate(_member(image, "sentences", where, list))
-        ]
-        word = _member(image, "split", where, str) if "split" in image else None
-        yield where, name, captions, word
-
-
-def _flickr(text: str) -> Iterator[_Row]:
-    for where, line in _lines(text):
-        match = _FLICKR_LINE.fullmatch(line)
-        if not match:
-            raise CaptionFileError(f"{where}: {_shown(line)}; expected NAME#NUMBER, a tab and a caption")
-        yield where, match[1], (match[2],), None
-
-
-def _table(text: str, delimiters: str) -> Iterator[_Row]:
-    """Read a table whose first row names the columns, divided by the delimiter that this row has the most of."""
-    delimiter = max(delimiters, key=text.strip().partition("\n")[0].count)
-    rows = _cells(text, delimiter)
-    where, header = next(rows, ("line 1", []))
-    names = [name.lower() for name in header]
-    image, caption, split = _columns(names, where)
-    for where, cells in rows:
-        if any(cells[len(names) :]):
-            raise CaptionFileError(
-                f"{where}: {len(cells)} cells, but the header has {len(names)}; "
-                f"put a caption that contains {delimiter!r} between quotation marks"
-            )
-        # A short row has no caption: Flickr30k's results.csv is known for one.
-        row = dict(zip(names, cells, strict=False))
-        yield where, row.get(image, ""), (row.get(caption, ""),), row.get(split) if split else None
-
-
-def _jsonl(text: str) -> Iterator[_Row]:
-    for where, line in _lines(text):
-        record = _json(line, where)
-        if not isinstance(record, dict):
-            raise CaptionFileError(f"{where}: {_shown(record)}; expected an object with an image and a caption")
-        record = {key.lower(): value for key, value in record.items()}
-        image, caption, split = _columns(record, where)
-        captions = _member(record, caption, where, str, list)
-        if isinstance(captions, str):
-            captions = [captions]
-        for item in captions:
-            if not isinstance(item, str):
-                raise CaptionFileError(f"{where}: the caption {_shown(item)}; expected text")
-        word = _member(record, split, where, str, type(None)) if split else None
-        yield where, _member(record, image, where, str), captions, word
-
-
-def _columns(names: Collection[str], where: str) -> tuple[str, str, str]:
-    """Return the names of the columns for the image, the caption and the split; the last is "" if there is none."""
-    image, caption, split = (
-        next((column for column in columns if column in names), "")
-        for columns in (_IMAGE_COLUMNS, _CAPTION_COLUMNS, _SPLIT_COLUMNS)
-    )
-    if not image or not caption:
-        raise CaptionFileError(
-            f"{where}: {_shown(list(names))}; expected a name for the image ({', '.join(_IMAGE_COLUMNS)}) "
-            f"and one for the caption ({', '.join(_CAPTION_COLUMNS)})"
-        )
-    return image, caption, split
-
-
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"line {number}", line
-
-
-def _cells(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the rows of a table that are not blank, each with the line on which it begins."""
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for row in rows:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield f"line {line}", cells
-            line = rows.line_num + 1
-    except csv.Error as error:
-        raise CaptionFileError(f"line {line}: {error}; is a quotation mark not closed or not doubled?") from None
-
-
-def _json(text: str, where: str | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CaptionFileError(f"{where or f'line {error.lineno}'}: not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep lists
-        raise CaptionFileError(f"{where or 'the file'}: JSON that cannot be read: {error}") from None
-
-
-def _member(record: Any, key: str, where: str, *kinds: type) -> Any:
-    if not isinstance(record, dict):
-        raise CaptionFileError(f"{where}: {_shown(record)}; expected an object with the key {key!r}")
-    if key not in record:
-        raise CaptionFileError(f"{where}: the key {key!r} is missing")
-    if not isinstance(record[key], kinds):
-        expected = " or ".join(_KINDS[kind] for kind in kinds)
-        raise CaptionFileError(f"{where}: {key!r} is {_shown(record[key])}; expected {expected}")
-    return record[key]
-
-
-_READERS: dict[str, Callable[[str], Iterator[_Row]]] = {
-    "coco": _coco,
-    "karpathy": _karpathy,
-    "flickr": _flickr,
-    "csv": partial(_table, delimiters=",;|"),
-    "tsv": partial(_table, delimiters="\t"),
-    "jsonl": _jsonl,
-}
