@@ -26,7 +26,7 @@ LAYERS = [
         "recipe",
         "encoder",
     },
-    {"vocabulary", "images", "progress"},
+    {"vocabulary", "images", "progress", "caption_formats"},
     {"errors", "files", "__init__"},
 ]
 

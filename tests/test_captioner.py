@@ -64,6 +64,9 @@ def test_an_ensemble_averages_and_needs_one_vocabulary(captioner):
     (twice,) = Captioner([bundle, bundle]).caption(PHOTOS[:1])
     assert twice.captions[0].text == captioner(PHOTOS[0]).text
     assert twice.captions[0].log_prob == pytest.approx(captioner(PHOTOS[0]).log_prob, abs=1e-4)
+    cropping = replace(bundle.encoder, preprocess=replace(bundle.encoder.preprocess, resize="crop"))
+    (both,) = Captioner([bundle, replace(bundle, encoder=cropping)]).caption(PHOTOS[:1])
+    assert both.captions[0].log_prob != pytest.approx(twice.captions[0].log_prob, abs=1e-3)
     words = bundle.vocabulary.words[4:]
     other = Vocabulary.from_words((*words[1:], words[0])).to_json().encode()
     with pytest.raises(MismatchError, match="one vocabulary"):
@@ -73,5 +76,5 @@ def test_an_ensemble_averages_and_needs_one_vocabulary(captioner):
 def test_special_tokens_are_never_said(captioner):
     noise = np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), dtype=np.uint8)
     for decode in ("beam", "greedy", "sample"):
-        for found in captioner.search(noise, replace(captioner.search_options, decode=decode)):
+        for found in captioner.search([noise], replace(captioner.search_options, decode=decode)):
             assert min(found[0].tokens, default=4) >= 4

@@ -21,6 +21,15 @@ def test_a_folder_gives_path_and_caption_and_pictures(showtell, tmp_path):
     assert names == {path.name for path in EXAMPLES.glob("*.jpg")} | {"contact-sheet.jpg"}
 
 
+def test_originals_are_never_overwritten_and_annotated_pictures_not_captioned(showtell, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
+    done = showtell("caption", tmp_path, "--annotate", tmp_path, status=2)
+    assert "name another folder" in done.stderr and (tmp_path / "a.jpg").read_bytes() == PHOTO.read_bytes()
+    for _ in range(2):
+        done = showtell("caption", tmp_path, "--annotate", tmp_path / "out")
+        assert len(done.stdout.splitlines()) == 1
+
+
 def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = showtell("caption", PHOTO, tmp_path / "broken.jpg", tmp_path / "absent.jpg", "--json", status=1)
@@ -70,7 +79,7 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
     ("arguments", "reason"),
     [
         (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
-        (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 or more"),
+        (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
         (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size"),
         (["info", "nowhere"], "no such bundle"),
         (["prepare", "-o", "c.h5"], "--captions"),
@@ -103,7 +112,8 @@ def test_evaluate_explains_its_figures(showtell, tmp_path):
     from showtell.captioner import DEFAULT_BUNDLE
 
     arguments = ["evaluate", DEFAULT_BUNDLE, "--captions", table, "--images", EXAMPLES]
-    assert "--split all" in showtell(*arguments, status=2).stderr
+    assert "--split all" in showtell(*arguments, "--split", "test", status=2).stderr
+    assert "images\t1" in showtell(*arguments).stdout  # what would have been held out for validation
     done = showtell(*arguments, "--split", "all")
     scores = dict(line.split("\t") for line in done.stdout.splitlines())
     assert scores["images"] == "6" and float(scores["CIDEr"]) < 10 and "note:" in done.stderr

@@ -95,8 +95,18 @@ def test_captions_come_from_one_file_or_from_one_for_each_split(tmp_path):
     none = {"train": None, "val": None}
     held_out = dataset.read_all(table, none, none)
     assert sorted(example.split for example in held_out) == ["train"] * 18 + ["val"] * 2
-    apart = dataset.read_all(None, {"train": table, "val": table}, none)
-    assert [example.split for example in apart] == ["train"] * 20 + ["val"] * 20
+    other = tmp_path / "other.csv"
+    other.write_text("file_name,text,split\na.jpg,a,val\nb.jpg,b,\nc.jpg,c,test\nd.jpg,d,train\n")
+    apart = dataset.read_all(None, {"train": table, "val": other}, none)
+    assert [example.split for example in apart] == ["train"] * 20 + ["val"] * 2
+    with pytest.raises(ConfigurationError, match="two different ones"):
+        dataset.read_all(None, {"train": table, "val": table}, none)
+    partly = dataset.read_all(other, none, none)
+    assert [(example.image, example.split) for example in partly] == [
+        ("a.jpg", "val"),
+        ("b.jpg", "train"),
+        ("d.jpg", "train"),
+    ]
     lists = {}
     for split, names in (("train", "1.jpg\n2.jpg\n"), ("val", "3.jpg\n")):
         lists[split] = tmp_path / f"{split}.txt"
@@ -116,8 +126,8 @@ def test_missing_images_stop_unless_they_may_be_left_out(noise_images):
     examples = [Example("00.png", ("a",)), Example("lost.png", ("b",))]
     said = []
     with pytest.raises(CaptionFileError, match=r"1 of 2 captioned images .*lost\.png.*--skip-missing"):
-        dataset.with_images(examples, noise_images, False, said.append)
-    assert dataset.with_images(examples, noise_images, True, said.append) == examples[:1]
+        dataset.with_images(examples, [noise_images], False, said.append)
+    assert dataset.with_images(examples, [noise_images], True, said.append) == examples[:1]
     assert any("11 images in" in line and "have no caption" in line for line in said)
     with pytest.raises(CaptionFileError, match="1 of 1"):
-        dataset.with_images(examples[1:], noise_images, True, said.append)
+        dataset.with_images(examples[1:], [noise_images], True, said.append)

@@ -96,6 +96,27 @@ def test_what_a_run_leaves(showtell, shapes, tmp_path):
     assert "done" in finished.stderr
 
 
+def test_a_mistake_in_the_settings_can_be_mended_and_a_lost_checkpoint_is_told(showtell, shapes, tmp_path):
+    run = tmp_path / "run"
+    settings = ["--images", shapes, "--epochs", 1, *SMALL]
+    wrong = showtell("train", "-o", run, *settings, "--optimizer", "adamm", status=2)
+    assert "optimizer 'adamm'" in wrong.stderr
+    showtell("train", "-o", run, *settings)
+    for checkpoint in (run / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"lost")
+    assert "not a checkpoint that can be loaded" in showtell("train", "-o", run, "--resume", status=2).stderr
+
+
+def test_captions_without_validation_make_a_bundle_that_is_not_scored(showtell, shapes, tmp_path):
+    rows = list(csv.DictReader((shapes / "metadata.csv").open()))[:20]
+    table = tmp_path / "train.csv"
+    table.write_text("file_name,text,split\n" + "".join(f"{row['file_name']},{row['text']},train\n" for row in rows))
+    showtell("train", "-o", tmp_path / "run", "--images", shapes, "--captions", table, "--epochs", 1, *SMALL)
+    done = showtell("export", tmp_path / "run", "-o", tmp_path / "bundle.zip")
+    assert "the same captions as Keras on 10 images" in done.stderr and "not scored" in done.stderr
+    assert "scores" not in showtell("info", tmp_path / "bundle.zip").stdout
+
+
 def test_a_model_that_cannot_see_its_images_is_warned_of(showtell, shapes, tmp_path):
     names = [row["file_name"] for row in csv.DictReader((shapes / "metadata.csv").open())]
     showtell("prepare", "-o", tmp_path / "c.h5", "--captions", shapes)
@@ -142,12 +163,14 @@ def test_a_data_set_in_the_layout_of_cs231n_is_trained_on(showtell, tmp_path):
 
 def test_the_tutorials_own_recipe_runs_from_captions_to_a_bundle(showtell, tmp_path):
     """COCO's caption format, Inception V3 (its weights random here), the tutorial's file names and settings."""
-    images = tmp_path / "images"
-    images.mkdir()
     files = sorted((ROOT / "examples").glob("*.jpg"))
-    for path in files:
-        (images / path.name).symlink_to(path)
+    folders = []
     for split, part in (("train", files[:4]), ("val", files[4:])):
+        folder = tmp_path / f"{split}2014"
+        folder.mkdir()
+        folders += ["--images", folder]
+        for path in part:
+            (folder / path.name).symlink_to(path)
         content = {
             "images": [{"id": int(path.stem), "file_name": path.name} for path in part],
             "annotations": [{"image_id": int(path.stem), "caption": f"A picture number {path.stem}."} for path in part],
@@ -155,24 +178,26 @@ def test_the_tutorials_own_recipe_runs_from_captions_to_a_bundle(showtell, tmp_p
         (tmp_path / f"captions_{split}2014.json").write_text(json.dumps(content))
     captions = tmp_path / "coco2014_captions.h5"
     parts = [item for split in ("train", "val") for item in (f"--{split}", tmp_path / f"captions_{split}2014.json")]
-    showtell("prepare", *parts, "-o", captions, "--vocabulary-size", 5000, "--max-length", 25)
+    assert "2 of 6" in showtell("prepare", *parts, "-o", captions, *folders[:2], status=2).stderr
+    showtell("prepare", *parts, "-o", captions, *folders, "--vocabulary-size", 5000, "--max-length", 25)
+    assert "exists already" in showtell("prepare", *parts, "-o", captions, status=2).stderr
     features = []
     encoder = ["--encoder", "inception_v3", "--encoder-weights", "none"]
     for split in ("train", "val"):
         path = tmp_path / f"{split}2014_v3_pool_3.npy"
-        showtell("extract", images, "-o", path, *encoder, "--captions", captions, "--split", split)
+        showtell("extract", tmp_path / f"{split}2014", "-o", path, *encoder, "--captions", captions, "--split", split)
         features += ["--features", path]
     assert np.load(tmp_path / "train2014_v3_pool_3.npy").shape == (4, 2048)
     run = tmp_path / "run"
     recipe = ["--recipe", ROOT / "recipes" / "coco2014-show-and-tell.toml"]
-    showtell("train", "-o", run, *recipe, "--captions", captions, *features, "--images", images, "--epochs", 1)
+    showtell("train", "-o", run, *recipe, "--captions", captions, *features, *folders, "--epochs", 1)
     settings = json.loads((run / "settings.json").read_text())
     assert settings["recipe"]["encoder"]["encoder"] == "inception_v3"
     refused = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", tmp_path / "absent.h5", status=2)
     assert "cannot be loaded" in refused.stderr
     (tmp_path / "card.md").write_text("# Six photographs")
     card = ["--card", tmp_path / "card.md"]
-    done = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", "none", *card)
+    done = showtell("export", run, "-o", tmp_path / "bundle", "--int8", "--encoder-weights", "none", *card)
     written = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     assert written.startswith("# Six photographs") and "| cider |" in written and "| learning_rate | 2.0 |" in written
     assert "the same captions as Keras on 2 images" in done.stderr

@@ -7,7 +7,7 @@
     decoder_step.onnx    word and state -> log-probabilities and next state
     MODEL_CARD.md        what it was trained on, how well it does, what it is bad at
 
-Sizes and checksums are checked before anything is executed. There is no pickle in it.
+Checksums are checked before anything is executed. There is no pickle in it.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ import numpy as np
 
 from showtell.bundle import Bundle
 from showtell.errors import ImageError, MismatchError
-from showtell.images import batched
+from showtell.images import Preprocess, batched
 from showtell.search import Ensemble, Hypothesis, SearchOptions, Step, search
 from showtell.sessions import OnnxEncoder, OnnxStep, open_session
 from showtell.vocabulary import Vocabulary
@@ -93,23 +93,29 @@ class Captioner:
             options: how to search; by default as the (first) bundle says.
         """
         options = options or self.search_options
-        preprocess = self._encoders[0].info.preprocess
-        if any(encoder.info.preprocess != preprocess for encoder in self._encoders):
-            raise MismatchError("an ensemble needs encoders with one image size and preprocessing")
-        names, files = tee(sources)
-        for batch in batched(zip(names, preprocess.load_all(files), strict=True), BATCH_SIZE):
-            pixels = [loaded for _, loaded in batch if not isinstance(loaded, ImageError)]
-            found = iter(self.search(np.stack(pixels), options) if pixels else [])
-            for source, loaded in batch:
-                if isinstance(loaded, ImageError):
-                    yield Captioned(source, error=loaded)
+        names, *files = tee(sources, 1 + len(self.preprocesses))
+        # Each image once for every size that an encoder of the ensemble wants; mostly that is one.
+        loaded = [preprocess.load_all(each) for preprocess, each in zip(self.preprocesses, files, strict=True)]
+        for batch in batched(zip(names, zip(*loaded, strict=True), strict=True), BATCH_SIZE):
+            readable = [pixels for _, pixels in batch if not isinstance(pixels[0], ImageError)]
+            images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
+            found = iter(self.search(images, options) if images else [])
+            for source, (first, *_) in batch:
+                if isinstance(first, ImageError):
+                    yield Captioned(source, error=first)
                 else:
                     yield Captioned(source, tuple(map(self._caption, next(found))))
 
-    def search(self, images: np.ndarray, options: SearchOptions) -> list[list[Hypothesis]]:
-        """Search captions for pixels (N, H, W, 3) uint8, preprocessed as the bundle wants them."""
-        features = [encoder.encode(images) for encoder in self._encoders]
+    def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
+        """Search captions for images, given as pixels (N, H, W, 3) uint8 for each of `preprocesses`."""
+        pixels = dict(zip(self.preprocesses, images, strict=True))
+        features = [encoder.encode(pixels[encoder.info.preprocess]) for encoder in self._encoders]
         return search(self.step, features if len(features) > 1 else features[0], options)
+
+    @property
+    def preprocesses(self) -> list[Preprocess]:
+        """The different ways in which the encoders want images; of one bundle, one."""
+        return list(dict.fromkeys(bundle.encoder.preprocess for bundle in self.bundles))
 
     @property
     def search_options(self) -> SearchOptions:

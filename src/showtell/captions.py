@@ -189,8 +189,9 @@ def _gather(rows: Iterable[Row]) -> list[Example]:
         for text in texts:
             if _UNUSABLE.search(text):
                 raise CaptionFileError(f"{where}: a caption with a character that is no text: {shown(text)}")
-            if line := " ".join(text.split()):
-                lines.append(line)
+            # A caption of blanks and punctuation alone has no word to learn or to score.
+            if any(letter.isalnum() for letter in text):
+                lines.append(" ".join(text.split()))
     return [Example(image, tuple(lines), splits[image]) for image, lines in captions.items() if lines]
 
 

@@ -31,6 +31,10 @@ Models = Annotated[
     list[Path] | None,
     typer.Option("--model", help="Bundle to caption with; several make an ensemble. [the one shipped]"),
 ]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--images", help="Folder of the images; give it twice if training and validation have one each."),
+]
 Images = Annotated[Path, typer.Option(help="Folder of the images that the captions name.", file_okay=False)]
 CaptionFormat = Annotated[
     Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
@@ -103,7 +107,9 @@ def caption(
         gallery = Gallery(annotate)
     alone = len(paths) == 1 and not paths[0].is_dir()
     done = failed = 0
-    for result in captioner.caption(find(paths), options):
+    # What an earlier run has annotated is not captioned again.
+    sources = (path for path in find(paths) if annotate is None or annotate in paths or annotate not in path.parents)
+    for result in captioner.caption(sources, options):
         path = str(result.source)
         if result.error is not None:
             failed += 1
@@ -149,14 +155,17 @@ def evaluate(
 ) -> None:
     """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L and CIDEr."""
     from showtell.captioner import Captioner
-    from showtell.captions import read
+    from showtell.captions import hold_out, read
     from showtell.metrics import evaluate as score
 
     captioner = Captioner.load(*bundle)
     wanted = "val" if split == "dev" else split
-    examples = [example for example in read(captions, format_) if wanted in ("all", example.split)]
+    examples = read(captions, format_)
+    if all(example.split is None for example in examples):
+        examples = hold_out(examples)  # the same images as training held out
+    examples = [example for example in examples if wanted in ("all", example.split)]
     if not examples:
-        raise ConfigurationError(f"{captions}: no captions of split {split!r}; a file without splits takes --split all")
+        raise ConfigurationError(f"{captions}: no captions of split {split!r}; to score on all of them: --split all")
     options = captioner.search_options
     if beam_size is not None:
         options = replace(options, beam_size=beam_size)
@@ -164,11 +173,14 @@ def evaluate(
     with bar("captioning") as advance:
         paths = (images / example.image for example in examples)
         for example, result in zip(examples, captioner.caption(paths, options), strict=True):
-            if result.error is not None:
-                raise result.error
-            found[example.image] = result.captions[0].text
+            if result.error is None:
+                found[example.image] = result.captions[0].text
+            else:
+                _say(f"showtell: left out: {result.error}")
             advance(len(found), len(examples))
-    scores = score(found, {example.image: example.captions for example in examples})
+    if not found:
+        _fail(f"none of the {len(examples)} images can be read")
+    scores = score(found, {example.image: example.captions for example in examples if example.image in found})
     for name, value in (
         *((f"BLEU-{order}", getattr(scores, f"bleu_{order}")) for order in range(1, 5)),
         ("ROUGE-L", scores.rouge_l),
@@ -176,11 +188,13 @@ def evaluate(
         ("distinct captions", 100 * scores.distinct),
         ("with a repeated bigram", 100 * scores.repeated_bigrams),
         ("words a caption", scores.mean_length),
-        ("images", len(examples)),
+        ("images", len(found)),
     ):
         print(f"{name}\t{value:.2f}" if isinstance(value, float) else f"{name}\t{value}")
     for note in scores.notes:
         _say(f"note: {note}")
+    if len(found) < len(examples):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -216,7 +230,7 @@ def prepare(
     train_list: Annotated[Path | None, typer.Option(help="List of training images (Flickr8k/30k).")] = None,
     val_list: Annotated[Path | None, typer.Option(help="List of validation images (Flickr8k/30k).")] = None,
     format_: CaptionFormat = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of images to compare the captions with.")] = None,
+    images: Folders = None,
     skip_missing: SkipMissing = False,
     vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
     min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
@@ -226,8 +240,9 @@ def prepare(
     from showtell import dataset
 
     config = DataConfig(vocabulary_size, min_count, max_length)
+    dataset.require_free(output)
     examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
-    if images is not None:
+    if images:
         examples = dataset.with_images(examples, images, skip_missing, _say)
     data = dataset.build(examples, config)
     dataset.write(output, data, source=str(captions or train))
@@ -304,19 +319,16 @@ def train(
     features: Annotated[
         list[Path] | None, typer.Option(help="Features; give it twice if training and validation have a file each.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    images: Folders = None,
     format_: CaptionFormat = None,
     skip_missing: SkipMissing = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
     settings: Any = None,
 ) -> None:
     """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
-    if resume and (recipe or captions or features or images or settings):
+    if resume and (recipe or captions or features or images or format_ or skip_missing or settings):
         raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
     chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
-    if not resume and (output / "settings.json").exists():
-        raise ConfigurationError(f"{output}: a run is there already; go on with --resume, or name another folder")
-
     from showtell.train import require_keras
 
     require_keras("training")
@@ -328,13 +340,16 @@ def train(
     if resume:
         run = Run.open(output)
         training, validation = pipeline.load(run)
+    elif captions and captions.suffix in (".h5", ".hdf5") and not features:
+        raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
     elif features and captions:
-        sources = Sources.at(captions, features, images, skip_missing)
+        sources = Sources.at(captions, features, images or (), skip_missing)
         run, training, validation = pipeline.begin(output, chosen, sources)
-    elif images and not features:
+    elif images and len(images) == 1 and not features:
+        Run.require_free(output)
+        examples = dataset.read_all(captions or images[0], {}, {}, format_)
         with bar("extracting") as advance:
-            examples = dataset.read_all(captions or images, {}, {}, format_)
-            sources = pipeline.prepare_run(output, chosen, examples, images, skip_missing, _say, advance)
+            sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, _say, advance)
         run, training, validation = pipeline.begin(output, chosen, sources)
     else:
         raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
@@ -348,7 +363,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images. [as in training]")] = None,
+    images: Folders = None,
     encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. [as in training]")] = None,
     card: Annotated[
         Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
@@ -360,7 +375,7 @@ def export(
     require_keras("export")
     from showtell.train.pipeline import export_run
 
-    bundle = export_run(run, output, int8, images, encoder_weights, card, _say)
+    bundle = export_run(run, output, int8, images or (), encoder_weights, card, _say)
     print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
 
 

@@ -9,7 +9,7 @@ and the captions as they were written, and the vocabulary and the source as attr
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ def vocabulary_path(path: str | Path) -> Path:
     return path.with_name(path.stem.removesuffix("_captions") + "_vocab.json")
 
 
+def require_free(path: Path) -> None:
+    """Raise ConfigurationError unless a captions.h5 can be written to `path` without overwriting anything."""
+    if path.suffix not in (".h5", ".hdf5"):
+        raise ConfigurationError(f"{path}: the name of the file to write must end in .h5")
+    for taken in (path, vocabulary_path(path)):
+        if taken.exists():
+            raise ConfigurationError(f"{taken}: exists already; remove it first, or give another name")
+
+
 def write(path: str | Path, data: CaptionData, source: str) -> None:
     """Write captions.h5 and its vocabulary JSON; `source` says where the captions are from."""
     h5py = import_extra("h5py", "writing captions.h5", "train")
@@ -102,13 +111,16 @@ def read(path: str | Path) -> CaptionData:
             else:
                 vocabulary = _read_vocabulary(vocabulary_path(path))
             splits = {name: _read_split(file, name) for name in SPLITS if f"{name}_captions" in file}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CaptionFileError(f"{path}: not a usable captions.h5: {error}") from None
     if "train" not in splits:
         raise CaptionFileError(f"{path}: it has no 'train_captions'; make it with: showtell prepare")
     for name, split in splits.items():
         if split.captions.size and not PAD <= split.captions.min() <= split.captions.max() < len(vocabulary):
             raise CaptionFileError(f"{path}: {name}_captions has ids outside its vocabulary of {len(vocabulary)} words")
+        rows = split.image_rows
+        if rows.min(initial=0) < 0 or (split.images is not None and rows.max(initial=-1) >= len(split.images)):
+            raise CaptionFileError(f"{path}: {name}_captions has image rows outside the list of {name}_images")
     return CaptionData(vocabulary, splits)
 
 
@@ -200,26 +212,44 @@ def read_all(
     files = {split: file for split, file in parts.items() if file is not None}
     if (path is None) == (not files) or (files and "train" not in files):
         raise ConfigurationError("give --captions with all captions, or --train and --val with those of each split")
+    named = {split: file for split, file in lists.items() if file is not None}
     if path is None:
+        if named or len(set(files.values())) < len(files):
+            raise ConfigurationError("--train and --val take a caption file each, two different ones, and no lists")
+        read_in = {split: captions.read(file, format_) for split, file in files.items()}
         return [
             example
-            for split, file in files.items()
-            for example in captions.with_split(captions.read(file, format_), split)
+            for split, examples in read_in.items()
+            for example in captions.with_split([one for one in examples if one.split in (None, split)], split)
         ]
-    named = {split: file for split, file in lists.items() if file is not None}
     examples = captions.read(path, format_, named or None)
     if all(example.split is None for example in examples):
         return captions.hold_out(examples)
-    return [example for example in examples if example.split in SPLITS]
+    # Where only some rows have a split, the others are for training.
+    return [
+        replace(example, split=example.split or "train") for example in examples if example.split in (None, *SPLITS)
+    ]
 
 
 def with_images(
-    examples: Sequence[Example], images: Path, skip_missing: bool, say: Callable[[str], None]
+    examples: Sequence[Example], folders: Sequence[Path], skip_missing: bool, say: Callable[[str], None]
 ) -> list[Example]:
-    """Compare captions with a folder of images; return the examples whose image is there.
+    """Compare captions with the images of one folder, or of a folder for each split; return those whose image is there.
 
     Raises CaptionFileError if images are missing, and `skip_missing` is false or all are.
     """
+    if len(folders) == 1:
+        return _in_folder(examples, folders[0], skip_missing, say)
+    return [
+        example
+        for split, folder in zip(SPLITS, folders, strict=True)
+        for example in _in_folder([one for one in examples if one.split == split], folder, skip_missing, say)
+    ]
+
+
+def _in_folder(
+    examples: Sequence[Example], images: Path, skip_missing: bool, say: Callable[[str], None]
+) -> list[Example]:
     matching = captions.match_images(examples, images)
     if matching.uncaptioned:
         say(f"{len(matching.uncaptioned)} images in {images} have no caption ({_some(matching.uncaptioned)}); left out")

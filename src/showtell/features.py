@@ -98,6 +98,8 @@ def extract(
         raise FeatureError(f"{path}: a feature file's name must end in .npy")
     if path.exists():
         return _existing(path, images, encoder, dtype)
+    if path.with_suffix(".json").exists() and not _partial(path).exists():
+        raise FeatureError(f"{path.with_suffix('.json')}: exists, and is not of these features; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     job = {"encoder": encoder.info.to_dict(), "dtype": dtype}
     shape = (encoder.info.channels,) if encoder.info.cells == 1 else (encoder.info.cells, encoder.info.channels)
@@ -106,7 +108,7 @@ def extract(
 
     done = _read_journal(_journal(path), job, [name for name, _ in images])
     rows = sum(error is None for _, error in done)
-    if done and _partial(path).stat().st_size < offset + rows * row_bytes:
+    if done and (not _partial(path).exists() or _partial(path).stat().st_size < offset + rows * row_bytes):
         done, rows = [], 0
     if not done:
         _partial(path).write_bytes(_header(0, shape, dtype))

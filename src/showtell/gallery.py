@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from showtell.drawing import contact_sheet, titled
+from showtell.errors import ConfigurationError
 from showtell.files import written_whole
 from showtell.images import decode
 
@@ -23,7 +24,14 @@ class Gallery:
         self._captions: list[str] = []
 
     def add(self, path: Path, caption: str) -> None:
-        """Write one image as NAME.jpg, with a number if there is one of its name. Raises ImageError."""
+        """Write one image as NAME.jpg, with a number if there is one of its name.
+
+        Raises:
+            ConfigurationError: if the image lies in the very folder, where it could be overwritten.
+            ImageError: if it can no longer be read.
+        """
+        if path.resolve().parent == self._folder.resolve():
+            raise ConfigurationError(f"{path} lies in the folder for annotated images; name another folder")
         image = decode(path, at_least=1280)
         name, number = path.stem, 2
         while name in self._names:

@@ -145,7 +145,13 @@ def find(paths: Iterable[str | Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
+        seen: set[tuple[int, int]] = set()
         for folder, folders, names in os.walk(path, followlinks=True):
+            here = Path(folder).stat()
+            if (here.st_dev, here.st_ino) in seen:  # a link to a folder above
+                folders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):

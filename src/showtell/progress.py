@@ -59,6 +59,7 @@ def _lines(what: str, unit: str) -> Callable[..., None]:
         latest = now
         rate = (done - first) / max(now - began, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        print(f"{what}: {done} of {total}, {rate:.1f} {unit}/s{left} {more}".rstrip(), file=sys.stderr, flush=True)
+        speed = f", {rate:.1f} {unit}/s" if rate > 0 else ""
+        print(f"{what}: {done} of {total}{speed}{left} {more}".rstrip(), file=sys.stderr, flush=True)
 
     return advance

@@ -92,6 +92,8 @@ class TrainingConfig:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
         _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
         _require_share(self, "label_smoothing")
+        if self.seed < 0:
+            raise ConfigurationError(f"seed is {self.seed}; it must be at least 0")
         if not 0 <= self.length_penalty < math.inf:
             raise ConfigurationError(f"length_penalty is {self.length_penalty}; it must be at least 0")
 

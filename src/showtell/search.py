@@ -17,6 +17,7 @@ from showtell.errors import ConfigurationError, MismatchError, ShowtellError
 from showtell.vocabulary import END, PAD, START, UNK
 
 State = dict[str, np.ndarray]
+MAX_BEAM_SIZE = 1000
 
 
 class Step(Protocol):
@@ -75,7 +76,7 @@ class SearchOptions:
     def __post_init__(self) -> None:
         rules = [
             ("decode", self.decode in ("beam", "greedy", "sample"), 'must be "beam", "greedy" or "sample"'),
-            ("beam_size", self.beam_size >= 1, "must be 1 or more"),
+            ("beam_size", 1 <= self.beam_size <= MAX_BEAM_SIZE, f"must be 1 to {MAX_BEAM_SIZE}"),
             ("n_best", self.n_best >= 1, "must be 1 or more"),
             ("n_best", self.decode != "beam" or self.n_best <= self.beam_size, "must be at most beam_size"),
             ("n_best", self.decode != "greedy" or self.n_best == 1, "must be 1 in greedy search"),

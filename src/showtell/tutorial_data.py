@@ -73,10 +73,12 @@ def write(folder: str | Path, images: int = 600, seed: int = 0, relations: bool 
             blue square above a large white moon on a plain background". It takes grid features to learn that.
 
     Raises:
-        ConfigurationError: if there are too few images to have one for validation.
+        ConfigurationError: if there are too few images to have one for validation, or the seed is negative.
     """
     if images < 5:
         raise ConfigurationError(f"{images} images cannot be split into training and validation: draw at least 5")
+    if seed < 0:
+        raise ConfigurationError(f"seed is {seed}; it must be at least 0")
     folder = Path(folder)
     random = np.random.default_rng(seed)
     kinds = random.permutation(list(product(RADII, COLOURS, SHAPES, BACKGROUNDS))).tolist()

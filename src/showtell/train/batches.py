@@ -87,7 +87,7 @@ class Batches:
 
     Args:
         split: what to train on.
-        batch_size: captions a batch.
+        batch_size: captions a batch; at most all of them.
         seed: seed of the order.
         epoch: the epoch, from 0; None keeps captions in order of length, for validation.
         first: batches to leave out at the beginning, for an epoch that was interrupted.
@@ -99,6 +99,7 @@ class Batches:
         widths = -(-lengths // WIDTH_STEP) * WIDTH_STEP
         generator = np.random.default_rng((seed, epoch or 0))
         order = np.arange(len(lengths)) if epoch is None else generator.permutation(len(lengths))
+        batch_size = min(batch_size, len(lengths))
         order = np.resize(order, batches_in(len(lengths), batch_size) * batch_size)
         order = order[np.argsort(widths[order], kind="stable")].reshape(-1, batch_size)
         if epoch is not None:

@@ -34,7 +34,7 @@ def export(
     run: Run,
     encoder: Encoder,
     training: TrainingSplit,
-    validation: TrainingSplit,
+    validation: TrainingSplit | None,
     int8: bool = False,
     card: str | None = None,
     say: Callable[[str], None] = print,
@@ -48,7 +48,7 @@ def export(
         run: a run that knows where its images are.
         encoder: the encoder of the run's features.
         training: images for calibration.
-        validation: images for the parity check and the scores.
+        validation: images for the parity check and the scores; without, the bundle is not scored.
         int8: whether to quantise encoder and decoder to 8 bits.
         card: what the model card says before scores and settings: the data and their terms, what it is bad at.
         say: called with lines for people.
@@ -57,9 +57,15 @@ def export(
         ConfigurationError: if the run does not know its images.
         ShowtellError: if the bundle does not do what Keras does.
     """
-    if run.sources.images is None:
+    if not run.sources.images:
         raise ConfigurationError(f"{run.folder}: export checks the bundle on images; name their folder with --images")
-    folder = Path(run.sources.images)
+    folder, validation_folder = Path(run.sources.images[0]), Path(run.sources.images[-1])
+    parity = _load(encoder, folder, training.images[:PARITY_IMAGES])
+    if validation is not None:
+        parity = _load(encoder, validation_folder, validation.images[:PARITY_IMAGES])
+    # Read now, so that an image that is missing shows before the long work.
+    stride = max(1, len(training.images) // CALIBRATION_IMAGES)
+    calibration = _load(encoder, folder, training.images[::stride]) if int8 else None
     decoder = best_decoder(run)
     start, step = decoder_graphs(decoder)
     files = {
@@ -71,21 +77,20 @@ def export(
     }
     description = {"kind": "show_and_tell", **decoder.config}
     bundle = Bundle(encoder.info, description, "float32", run.search_options, files)
-    _check_parity(bundle, encoder, decoder, folder, validation.images[:PARITY_IMAGES], say)
-    scores = score(bundle, folder, validation)
+    _check_parity(bundle, encoder, decoder, parity, say)
+    scores = score(bundle, validation_folder, validation) if validation else None
     say(_line("float", scores, bundle))
-    if int8:
-        pixels = _load(encoder, folder, training.images[:: max(1, len(training.images) // CALIBRATION_IMAGES)])
+    if calibration is not None:
         files |= {
-            "encoder.onnx": quantize_encoder(files["encoder.onnx"], pixels),
+            "encoder.onnx": quantize_encoder(files["encoder.onnx"], calibration),
             "decoder_start.onnx": quantize_decoder(files["decoder_start.onnx"]),
             "decoder_step.onnx": quantize_decoder(files["decoder_step.onnx"]),
         }
         bundle = replace(bundle, precision="int8", files=files)
-        scores = score(bundle, folder, validation)
+        scores = score(bundle, validation_folder, validation) if validation else None
         say(_line("int8", scores, bundle))
     files["MODEL_CARD.md"] = _card(run, bundle, scores, card).encode()
-    return replace(bundle, files=files, scores={"validation": _figures(scores)})
+    return replace(bundle, files=files, scores={"validation": _figures(scores)} if scores else {})
 
 
 def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
@@ -155,41 +160,47 @@ def _check_parity(
     bundle: Bundle,
     encoder: Encoder,
     decoder: ShowAndTell,
-    folder: Path,
-    names: Sequence[str],
+    pixels: np.ndarray,
     say: Callable[[str], None],
 ) -> None:
-    pixels = _load(encoder, folder, names)
     features = np.concatenate([encoder.encode(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
     expected = search(KerasStep(decoder), features, bundle.search)
     captioner = Captioner([bundle])
     found: list[Any] = []
     for start in range(0, len(pixels), 8):
-        found += captioner.search(pixels[start : start + 8], bundle.search)
+        found += captioner.search([pixels[start : start + 8]], bundle.search)
     differing = sum(ours[0].tokens != theirs[0].tokens for ours, theirs in zip(found, expected, strict=True))
     if differing:
-        raise ShowtellError(f"the exported model captions {differing} of {len(names)} images otherwise than Keras does")
-    say(f"parity: the same captions as Keras on {len(names)} images")
+        raise ShowtellError(
+            f"the exported model captions {differing} of {len(pixels)} images otherwise than Keras does"
+        )
+    say(f"parity: the same captions as Keras on {len(pixels)} images")
 
 
-def _line(name: str, scores: Scores, bundle: Bundle) -> str:
+def _line(name: str, scores: Scores | None, bundle: Bundle) -> str:
     size = sum(map(len, bundle.files.values())) / 1e6
+    if scores is None:
+        return f"{name}: {size:.1f} MB, not scored: the run has no validation captions"
     bleus = " ".join(f"{value:.1f}" for value in (scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4))
     return f"{name}: {size:.1f} MB, BLEU-1..4 {bleus}, ROUGE-L {scores.rouge_l:.1f}, CIDEr {scores.cider:.1f}"
 
 
-def _card(run: Run, bundle: Bundle, scores: Scores, introduction: str | None) -> str:
+def _card(run: Run, bundle: Bundle, scores: Scores | None, introduction: str | None) -> str:
     introduction = introduction or (
         "# A captioner trained with showtell\n\nIt describes pictures like those that it was trained on, in the words "
         "of their captions; on others it guesses."
     )
-    lines = [
-        introduction.rstrip(),
-        "\n## Scores\n",
-        f"On {len(scores.per_image)} validation images, beam size {bundle.search.beam_size}, length penalty "
-        f"{bundle.search.length_penalty:g}, {date.today().isoformat()}. `showtell evaluate` gives the same.\n",
-        "| metric | value |\n|---|---|",
-        *(f"| {name} | {value:.2f} |" for name, value in _figures(scores).items()),
+    lines = [introduction.rstrip(), "\n## Scores\n"]
+    if scores is None:
+        lines += ["None: there were no validation captions."]
+    else:
+        lines += [
+            f"On {len(scores.per_image)} validation images, beam size {bundle.search.beam_size}, length penalty "
+            f"{bundle.search.length_penalty:g}, {date.today().isoformat()}. `showtell evaluate` gives the same.\n",
+            "| metric | value |\n|---|---|",
+            *(f"| {name} | {value:.2f} |" for name, value in _figures(scores).items()),
+        ]
+    lines += [
         "\n## Settings\n",
         f"Encoder: {bundle.encoder}. Vocabulary: {len(run.vocabulary)} words. Precision: {bundle.precision}.\n",
         "| setting | value |\n|---|---|",

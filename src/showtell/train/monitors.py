@@ -62,10 +62,9 @@ class Validation:
 
 
 def caption_rows(
-    decoder: ShowAndTell, split: TrainingSplit, chosen: np.ndarray, vocabulary: Vocabulary, options: SearchOptions
+    step: KerasStep, split: TrainingSplit, chosen: np.ndarray, vocabulary: Vocabulary, options: SearchOptions
 ) -> list[str]:
     """Caption the images at positions `chosen` of `split.image_rows`."""
-    step = KerasStep(decoder)
     captions = []
     for part in np.array_split(chosen, -(-len(chosen) // 256)):
         features = split.features[split.image_rows[part]].astype(np.float32)
@@ -75,6 +74,7 @@ def caption_rows(
 
 def validate(
     decoder: ShowAndTell,
+    step: KerasStep,
     split: TrainingSplit,
     chosen: np.ndarray,
     vocabulary: Vocabulary,
@@ -82,7 +82,7 @@ def validate(
     batch_size: int,
 ) -> Validation:
     """Measure the loss on the images at positions `chosen` of `split.image_rows`, and score captions of them."""
-    captions = caption_rows(decoder, split, chosen, vocabulary, options)
+    captions = caption_rows(step, split, chosen, vocabulary, options)
     names = [split.images[position] for position in chosen]
     scores = evaluate(
         dict(zip(names, captions, strict=True)),
@@ -134,7 +134,7 @@ def write_samples(
 
 def epoch_line(record: dict[str, Any]) -> str:
     """Return an epoch's record as one line for people."""
-    parts = [f"epoch {record['epoch']}", f"loss {record['loss']:.3f}"]
+    parts = [f"epoch {record['epoch']}", "loss unknown" if record["loss"] is None else f"loss {record['loss']:.3f}"]
     if "val_loss" in record:
         bleus = " ".join(f"{record[f'bleu_{order}']:.1f}" for order in range(1, 5))
         parts += [

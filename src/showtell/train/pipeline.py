@@ -1,6 +1,6 @@
 """What lies before training: reading or making captions.h5 and features, and joining them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def prepare_run(
     folder: Path, recipe: Recipe, examples: list[Example], images: Path, skip_missing: bool, say: Say, progress: Count
 ) -> Sources:
     """Write captions.h5 and the features of the captioned images into a run's folder, going on where it stopped."""
-    examples = dataset.with_images(examples, images, skip_missing, say)
+    examples = dataset.with_images(examples, [images], skip_missing, say)
     data = dataset.build(examples, recipe.data)
     say(dataset.summary(data))
     dataset.write(folder / "captions.h5", data, source=str(images))
@@ -34,7 +34,7 @@ def prepare_run(
     features = extract([(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress)
     for _, reason in features.failed:
         say(f"left out: {reason}")
-    return Sources.at(folder / "captions.h5", [folder / "features.npy"], images, skip_missing=True)
+    return Sources.at(folder / "captions.h5", [folder / "features.npy"], [images], skip_missing=True)
 
 
 def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, TrainingSplit, TrainingSplit | None]:
@@ -45,10 +45,12 @@ def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, Training
         ShowtellError: if the data cannot be read or do not belong together.
     """
     vocabulary, encoder, training, validation = _load(sources)
+    settings: dict[str, object] = {"max_length": training.captions.shape[1]}
     if encoder is not None:
-        recipe = recipe.override({"encoder": encoder.name, "grid": encoder.cells > 1})
-    length = training.captions.shape[1]
-    run = Run.create(folder, recipe.override({"max_length": length}), sources, encoder, vocabulary)
+        settings |= {"encoder": encoder.name, "grid": encoder.cells > 1}
+    if recipe.model.word_vectors:
+        settings["word_vectors"] = str(Path(recipe.model.word_vectors).resolve())
+    run = Run.create(folder, recipe.override(settings), sources, encoder, vocabulary)
     return run, training, validation
 
 
@@ -69,7 +71,7 @@ def export_run(
     folder: Path,
     output: Path,
     int8: bool,
-    images: Path | None,
+    images: Sequence[Path],
     encoder_weights: str | None,
     card: Path | None,
     say: Say,
@@ -77,7 +79,7 @@ def export_run(
     """Export the run in a folder as a bundle, and write it.
 
     Raises:
-        ConfigurationError: if the run lacks what a bundle needs: its encoder, its images, validation captions.
+        ConfigurationError: if the run lacks what a bundle needs: its encoder, its images.
         MismatchError: if the encoder's weights are not those of the run's features.
         BundleError: if there is something at `output` already.
     """
@@ -85,19 +87,24 @@ def export_run(
 
     if output.exists():
         raise BundleError(f"{output}: exists already; remove it first, or give another name")
+    try:
+        text = card.read_text(encoding="utf-8") if card else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{card}: cannot read the text for the model card: {error}") from None
     run = Run.open(folder)
     recorded = run.encoder
     if recorded is None:
         raise ConfigurationError(f"{folder}: its features do not say which encoder made them, and a bundle needs it")
-    if images is not None:
-        run = replace(run, sources=replace(run.sources, images=str(images)))
+    if images:
+        run = replace(run, sources=replace(run.sources, images=tuple(map(str, images))))
     settings = run.recipe.encoder
     encoder = load_encoder(replace(settings, encoder_weights=encoder_weights or settings.encoder_weights))
-    encoder.info.require_same(recorded, "the encoder at hand", str(folder))
+    if encoder.info != recorded:
+        raise MismatchError(
+            f"{folder} was trained on features of {recorded}, but the encoder at hand is {encoder.info}; "
+            "name the weights that those features were extracted with: --encoder-weights"
+        )
     training, validation = load(run)
-    if validation is None:
-        raise ConfigurationError(f"{folder}: export checks the bundle on validation images, and the run has none")
-    text = card.read_text(encoding="utf-8") if card else None
     bundle = export(run, encoder, training, validation, int8, text, say)
     bundle.save(output)
     return bundle

@@ -30,22 +30,30 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a run's data are: captions.h5, one or two feature files (training, validation), and perhaps the images."""
+    """Where a run's data are.
+
+    Attributes:
+        captions: captions.h5.
+        features: a feature file, or two: training, validation.
+        images: the folder of the images, or two likewise; none if they are not at hand.
+        skip_missing: whether captioned images without features are left out.
+    """
 
     captions: str
     features: tuple[str, ...]
-    images: str | None
+    images: tuple[str, ...] = ()
     skip_missing: bool = False
 
     @classmethod
-    def at(cls, captions: Path, features: Sequence[Path], images: Path | None, skip_missing: bool) -> "Sources":
-        """Name them by absolute paths, so that the run can be resumed from any folder."""
-        return cls(
-            str(captions.resolve()),
-            tuple(str(path.resolve()) for path in features),
-            str(images.resolve()) if images else None,
-            skip_missing,
-        )
+    def at(cls, captions: Path, features: Sequence[Path], images: Sequence[Path], skip_missing: bool) -> "Sources":
+        """Name them by absolute paths, so that the run can be resumed from any folder.
+
+        Raises ConfigurationError if there are more than two feature files or image folders.
+        """
+        if len(features) > 2 or len(images) > 2:
+            raise ConfigurationError("--features and --images are for training, and a second time for validation")
+        feature_files, folders = (tuple(str(path.resolve()) for path in paths) for paths in (features, images))
+        return cls(str(captions.resolve()), feature_files, folders, skip_missing)
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,8 @@ class Run:
     def create(
         cls, folder: Path, recipe: Recipe, sources: Sources, encoder: EncoderInfo | None, vocabulary: Vocabulary
     ) -> "Run":
-        """Begin a run in `folder`. Raises ConfigurationError if there is one already."""
-        if (folder / "settings.json").exists():
-            raise ConfigurationError(f"{folder}: a run is there already; go on with --resume, or name another folder")
+        """Begin a run in `folder`. Raises ConfigurationError if one is under way there."""
+        cls.require_free(folder)
         vocabulary.save(folder / "vocabulary.json")
         write_json(
             folder / "settings.json",
@@ -88,7 +95,8 @@ class Run:
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             recipe = Recipe.from_dict(settings["recipe"], str(path))
-            sources = Sources(**{**settings["sources"], "features": tuple(settings["sources"]["features"])})
+            places = {name: tuple(settings["sources"][name]) for name in ("features", "images")}
+            sources = Sources(**{**settings["sources"], **places})
             encoder = EncoderInfo.from_dict(settings["encoder"]) if settings["encoder"] else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{folder}: not a training run that can be opened: {error}") from None
@@ -96,6 +104,12 @@ class Run:
         if vocabulary.fingerprint != settings["vocabulary"]:
             raise ConfigurationError(f"{folder / 'vocabulary.json'}: not the vocabulary that the run began with")
         return cls(folder, recipe, sources, encoder, vocabulary)
+
+    @staticmethod
+    def require_free(folder: Path) -> None:
+        """Raise ConfigurationError if `folder` has a run that has made a checkpoint."""
+        if any((folder / "checkpoints").glob("step-*.keras")):
+            raise ConfigurationError(f"{folder}: a run is there already; go on with --resume, or name another folder")
 
     @property
     def best(self) -> Path:
@@ -123,12 +137,20 @@ class Run:
             old.unlink()
 
     def newest(self) -> ShowAndTell | None:
-        """Load the newest checkpoint that is whole; None if there is none."""
+        """Load the newest checkpoint that is whole; None if there is none at all.
+
+        Raises ConfigurationError if there are some, but none can be loaded.
+        """
+        for stale in (self.folder / "checkpoints").glob(".*.tmp.keras"):
+            stale.unlink()  # what a killed process was writing
+        problem = None
         for path in self.checkpoints():
             try:
                 return load_decoder(path)
-            except ConfigurationError:
-                continue
+            except ConfigurationError as error:
+                problem = problem or error
+        if problem:
+            raise problem
         return None
 
     def history(self) -> list[dict[str, Any]]:

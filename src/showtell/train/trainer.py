@@ -16,7 +16,7 @@ from showtell.errors import ConfigurationError, ShowtellError
 from showtell.recipe import TrainingConfig
 from showtell.train import monitors
 from showtell.train.batches import Batches, TrainingSplit, batches_in, sample_rows
-from showtell.train.decoders import MaskedCrossEntropy, ShowAndTell, set_word_vectors
+from showtell.train.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell, set_word_vectors
 from showtell.train.run import Run, load_decoder, save_decoder
 from showtell.train.word_vectors import read_word_vectors
 
@@ -174,6 +174,7 @@ class _Watch:
         self._stopping = stopping
         self._steps = steps
         self._options = run.search_options
+        self._keras_step: KerasStep | None = None
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
@@ -214,15 +215,24 @@ class _Watch:
         """Checkpoint, validate, keep the best, and record the epoch."""
         step = int(decoder.optimizer.iterations)
         self._run.save(decoder, step)
-        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": self._losses / max(self._steps_done, 1)}
+        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": None}
+        if self._steps_done:  # there are none if the run was stopped between the epoch and its validation
+            record["loss"] = self._losses / self._steps_done
         history = self._run.history()
         if self._validation is None:
             save_decoder(decoder, self._run.best)
         else:
             count = self._settings.validation_images
             chosen = np.sort(sample_rows(self._validation, count, (self._settings.seed,)))
+            step_of = self._step_of(decoder)
             found = monitors.validate(
-                decoder, self._validation, chosen, self._run.vocabulary, self._options, self._settings.batch_size
+                decoder,
+                step_of,
+                self._validation,
+                chosen,
+                self._run.vocabulary,
+                self._options,
+                self._settings.batch_size,
             )
             record |= found.record()
             if not history or record["cider"] > max(past["cider"] for past in history):
@@ -238,14 +248,20 @@ class _Watch:
             )
             self._say(f"{found.shuffled_loss:.3f} against {found.loss:.3f}. {monitors.COLLAPSE_ADVICE}")
 
+    def _step_of(self, decoder: ShowAndTell) -> KerasStep:
+        # Kept, because every new one is compiled anew.
+        if self._keras_step is None:
+            self._keras_step = KerasStep(decoder)
+        return self._keras_step
+
     def _sample(self, decoder: ShowAndTell, step: int) -> None:
         split = self._validation
         if split is None:
             return
         chosen = sample_rows(split, monitors.SAMPLES, (self._settings.seed, step))
-        captions = monitors.caption_rows(decoder, split, chosen, self._run.vocabulary, self._options)
+        captions = monitors.caption_rows(self._step_of(decoder), split, chosen, self._run.vocabulary, self._options)
         names = [split.images[position] for position in chosen]
-        images = Path(self._run.sources.images) if self._run.sources.images else None
+        images = Path(self._run.sources.images[-1]) if self._run.sources.images else None
         monitors.write_samples(self._run.folder / "samples", step, names, captions, images, self._board)
         for name, caption in list(zip(names, captions, strict=True))[:4]:
             self._say(f"  {name}: {caption}")
