@@ -210,7 +210,10 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one sh
     print(f"decoder\t{', '.join(f'{name} {value}' for name, value in loaded.decoder.items())}")
     print(f"precision\t{loaded.precision}")
     print(f"vocabulary\t{loaded.vocabulary.fingerprint} ({len(loaded.vocabulary)} words)")
-    print(f"search\tbeam size {loaded.search.beam_size}, at most {loaded.search.max_length} words")
+    search = loaded.search
+    print(
+        f"search\tbeam size {search.beam_size}, length penalty {search.length_penalty:g}, {search.max_length} words at most"
+    )
     for data, scores in loaded.scores.items():
         print(f"scores, {data}\t{', '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     for name, content in loaded.files.items():
