@@ -211,9 +211,8 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one sh
     print(f"precision\t{loaded.precision}")
     print(f"vocabulary\t{loaded.vocabulary.fingerprint} ({len(loaded.vocabulary)} words)")
     search = loaded.search
-    print(
-        f"search\tbeam size {search.beam_size}, length penalty {search.length_penalty:g}, {search.max_length} words at most"
-    )
+    rules = f"beam size {search.beam_size}, length penalty {search.length_penalty:g}"
+    print(f"search\t{rules}, {search.max_length} words at most")
     for data, scores in loaded.scores.items():
         print(f"scores, {data}\t{', '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     for name, content in loaded.files.items():
