@@ -5,6 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test format clean
 
 demo: .venv/runtime
+	rm -rf out
 	$(BIN)/showtell caption examples --annotate out
 	@echo "The captioned images and a contact sheet are in out/."
 

@@ -21,13 +21,11 @@ def test_a_folder_gives_path_and_caption_and_pictures(showtell, tmp_path):
     assert names == {path.name for path in EXAMPLES.glob("*.jpg")} | {"contact-sheet.jpg"}
 
 
-def test_originals_are_never_overwritten_and_annotated_pictures_not_captioned(showtell, tmp_path):
+def test_annotated_pictures_overwrite_nothing(showtell, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
-    done = showtell("caption", tmp_path, "--annotate", tmp_path, status=2)
-    assert "name another folder" in done.stderr and (tmp_path / "a.jpg").read_bytes() == PHOTO.read_bytes()
-    for _ in range(2):
-        done = showtell("caption", tmp_path, "--annotate", tmp_path / "out")
-        assert len(done.stdout.splitlines()) == 1
+    done = showtell("caption", PHOTO, "--annotate", tmp_path, status=2)
+    assert "name a new folder" in done.stderr and done.stdout == ""
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [PHOTO.read_bytes()]
 
 
 def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path):

@@ -88,7 +88,8 @@ def caption(
     decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     annotate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR, a new folder."),
     ] = None,
 ) -> None:
     """Caption images."""
@@ -107,9 +108,7 @@ def caption(
         gallery = Gallery(annotate)
     alone = len(paths) == 1 and not paths[0].is_dir()
     done = failed = 0
-    # What an earlier run has annotated is not captioned again.
-    sources = (path for path in find(paths) if annotate is None or annotate in paths or annotate not in path.parents)
-    for result in captioner.caption(sources, options):
+    for result in captioner.caption(find(paths), options):
         path = str(result.source)
         if result.error is not None:
             failed += 1
@@ -136,7 +135,7 @@ def caption(
     if gallery:
         gallery.finish()
     if not done:
-        _fail("no image could be captioned" if failed else "no images there")
+        _fail("no image could be captioned" if failed else f"no images in {', '.join(map(str, paths))}")
     if failed:
         _say(f"showtell: {failed} of {done + failed} images could not be captioned")
         raise typer.Exit(1)

@@ -14,24 +14,22 @@ SHEET_NAME = "contact-sheet"
 
 
 class Gallery:
-    """Writes images with their captions as titles into a folder, and a contact sheet of the first `SHEET` of them."""
+    """Writes images with their captions as titles into a folder, and a contact sheet of the first `SHEET` of them.
+
+    Raises ConfigurationError if there is anything in the folder, so that no file of a person is overwritten.
+    """
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigurationError(f"{folder}: there are files in it; name a new folder for the annotated images")
         self._folder = folder
         self._names = {SHEET_NAME}
         self._images: list[Image.Image] = []
         self._captions: list[str] = []
 
     def add(self, path: Path, caption: str) -> None:
-        """Write one image as NAME.jpg, with a number if there is one of its name.
-
-        Raises:
-            ConfigurationError: if the image lies in the very folder, where it could be overwritten.
-            ImageError: if it can no longer be read.
-        """
-        if path.resolve().parent == self._folder.resolve():
-            raise ConfigurationError(f"{path} lies in the folder for annotated images; name another folder")
+        """Write one image as NAME.jpg, with a number if there is one of its name. Raises ImageError."""
         image = decode(path, at_least=1280)
         name, number = path.stem, 2
         while name in self._names:

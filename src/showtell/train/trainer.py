@@ -22,6 +22,7 @@ from showtell.train.word_vectors import read_word_vectors
 
 Say = Callable[[str], None]
 BOARD_EVERY = 20
+PATIENCE = 3
 
 
 class Interrupted(ShowtellError):
@@ -242,11 +243,15 @@ class _Watch:
         record["seconds"] = time.monotonic() - self._began
         self._run.write_history([*history, record])
         self._say(monitors.epoch_line(record))
-        if self._validation is not None and found.collapsed:
+        last = epoch + 1 == self._settings.epochs
+        if last:
+            self._sample(decoder, step)
+        # Every model begins by saying the same of all images.
+        if self._validation is not None and found.collapsed and (epoch >= PATIENCE or last):
             self._say(
-                f"WARNING: {found.scores.distinct:.1%} of captions are distinct, and the loss with exchanged images is"
+                f"WARNING: {found.scores.distinct:.1%} of captions are distinct, and the loss with exchanged images is "
+                f"{found.shuffled_loss:.3f} against {found.loss:.3f}. {monitors.COLLAPSE_ADVICE}"
             )
-            self._say(f"{found.shuffled_loss:.3f} against {found.loss:.3f}. {monitors.COLLAPSE_ADVICE}")
 
     def _step_of(self, decoder: ShowAndTell) -> KerasStep:
         # Kept, because every new one is compiled anew.
