@@ -17,7 +17,7 @@ import typer
 from showtell import __version__
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.progress import bar
-from showtell.recipe import DataConfig, EncoderConfig, ModelConfig, Recipe, TrainingConfig
+from showtell.recipe import DataConfig, EncoderConfig, Recipe
 
 app = typer.Typer(
     name="showtell",
@@ -288,7 +288,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each setting of a recipe, collected in its last parameter."""
     signature = inspect.signature(command)
     parameters = list(signature.parameters.values())[:-1]
-    for section in (DataConfig, EncoderConfig, ModelConfig, TrainingConfig):
+    sections: list[Any] = [section.default for section in fields(Recipe)]
+    for section in sections:
         for setting in fields(section):
             kind: Any = setting.type
             option = typer.Option(

@@ -11,6 +11,9 @@ from typing import Any
 
 from showtell.errors import ConfigurationError
 
+DECODERS = ("show_and_tell", "show_attend_tell")
+PRECISIONS = ("float32", "mixed_bfloat16")
+
 
 def _setting(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"help": meaning})
@@ -20,6 +23,12 @@ def _require_positive(config: Any, *names: str) -> None:
     for name in names:
         if not 0 < getattr(config, name) < math.inf:
             raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be greater than 0")
+
+
+def _require_not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be at least 0")
 
 
 def _require_share(config: Any, name: str) -> None:
@@ -54,6 +63,7 @@ class EncoderConfig:
 class ModelConfig:
     """The decoder's shape and start."""
 
+    decoder: str = _setting("show_and_tell", "show_and_tell, or show_attend_tell, which wants --grid")
     embedding_size: int = _setting(512, "numbers a word vector")
     units: int = _setting(512, "numbers in the LSTM's state")
     layers: int = _setting(1, "LSTM layers")
@@ -62,6 +72,8 @@ class ModelConfig:
     word_vectors: str = _setting("", "file of pretrained word vectors in GloVe's text format")
 
     def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ConfigurationError(f"no decoder {self.decoder!r}; there are {', '.join(DECODERS)}")
         _require_positive(self, "embedding_size", "units", "layers")
         _require_share(self, "dropout")
 
@@ -79,6 +91,10 @@ class TrainingConfig:
     decay_staircase: bool = _setting(True, "decay in steps instead of smoothly")
     clip_norm: float = _setting(5.0, "largest global norm of the gradients")
     label_smoothing: float = _setting(0.0, "share of probability spread over all words")
+    scheduled_sampling: float = _setting(
+        0.0, "share of words that are the model's own while training, in the end; it grows from 0"
+    )
+    precision: str = _setting("float32", "float32, or mixed_bfloat16, which is faster where the processor knows it")
     checkpoint_every: int = _setting(500, "steps between checkpoints")
     sample_every: int = _setting(1000, "steps between captions of 32 random validation images")
     validation_images: int = _setting(1000, "validation images to caption after each epoch")
@@ -86,16 +102,50 @@ class TrainingConfig:
     length_penalty: float = _setting(
         0.7, "alpha in log-probability / length ** alpha, likewise; 0 ranks by probability"
     )
+    no_repeat_ngram: int = _setting(0, "no run of so many words occurs twice in a caption, likewise; 0 allows all")
     seed: int = _setting(0, "seed of all that is random")
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
         _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
         _require_share(self, "label_smoothing")
-        if self.seed < 0:
-            raise ConfigurationError(f"seed is {self.seed}; it must be at least 0")
-        if not 0 <= self.length_penalty < math.inf:
-            raise ConfigurationError(f"length_penalty is {self.length_penalty}; it must be at least 0")
+        _require_share(self, "scheduled_sampling")
+        _require_not_negative(self, "seed", "length_penalty", "no_repeat_ngram")
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class FineTuningConfig:
+    """The second phase: the encoder learns too."""
+
+    fine_tuning_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
+    fine_tuning_learning_rate: float = _setting(0.0001, "learning rate of the decoder in this phase")
+    encoder_learning_rate: float = _setting(0.00001, "learning rate of the encoder")
+    fine_tuned_layers: int = _setting(20, "layers of the encoder that learn, counted from its end")
+    fine_tuning_images: int = _setting(16, "images a step, each with all its captions")
+    mirror: bool = _setting(True, "mirror images at random; not for captions that tell left from right")
+
+    def __post_init__(self) -> None:
+        _require_not_negative(self, "fine_tuning_epochs")
+        _require_positive(self, "fine_tuning_learning_rate", "encoder_learning_rate")
+        _require_positive(self, "fine_tuned_layers", "fine_tuning_images")
+
+
+@dataclass(frozen=True)
+class SelfCriticalConfig:
+    """The last phase: the decoder's own captions are rewarded by CIDEr-D."""
+
+    self_critical_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
+    self_critical_learning_rate: float = _setting(0.00005, "learning rate of this phase")
+    self_critical_images: int = _setting(64, "images a step")
+    samples_per_image: int = _setting(5, "captions sampled for each image, at least 2")
+
+    def __post_init__(self) -> None:
+        _require_not_negative(self, "self_critical_epochs")
+        _require_positive(self, "self_critical_learning_rate", "self_critical_images")
+        if self.samples_per_image < 2:
+            raise ConfigurationError(f"samples_per_image is {self.samples_per_image}; each is compared with the others")
 
 
 @dataclass(frozen=True)
@@ -106,6 +156,8 @@ class Recipe:
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    self_critical: SelfCriticalConfig = SelfCriticalConfig()
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], source: str) -> "Recipe":

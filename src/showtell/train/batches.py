@@ -1,7 +1,7 @@
 """Batches for training: captions joined with the features of their images, bucketed by length."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class TrainingSplit:
         captions: (M, T) int32 token ids.
         feature_rows: (M,) the row of each caption's image in `features`.
         features: (N, G, D), of this and perhaps other splits.
-        image_rows: rows of `features` that have captions, ascending.
+        image_rows: rows of `features` that have captions.
         references: the captions of each image of `image_rows`, as text.
         images: the name of each image of `image_rows`.
     """
@@ -33,6 +33,25 @@ class TrainingSplit:
     image_rows: np.ndarray
     references: list[list[str]]
     images: list[str]
+
+    def of_images(self, positions: np.ndarray) -> "TrainingSplit":
+        """Return the part that belongs to the images at `positions` of `image_rows`."""
+        rows = self.image_rows[positions]
+        kept = np.isin(self.feature_rows, rows)
+        return replace(
+            self,
+            captions=self.captions[kept],
+            feature_rows=self.feature_rows[kept],
+            image_rows=rows,
+            references=[self.references[position] for position in positions],
+            images=[self.images[position] for position in positions],
+        )
+
+    def with_features(self, features: np.ndarray) -> "TrainingSplit":
+        """Return the split with other features (N, G, D), a row for each of `images`, in their order."""
+        position = {row: place for place, row in enumerate(self.image_rows.tolist())}
+        rows = np.array([position[row] for row in self.feature_rows.tolist()])
+        return replace(self, features=features, feature_rows=rows, image_rows=np.arange(len(self.images)))
 
 
 def join(split: CaptionSplit, features: Features, vocabulary: Vocabulary, skip_missing: bool = False) -> TrainingSplit:

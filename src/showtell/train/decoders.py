@@ -7,27 +7,28 @@ import keras
 import numpy as np
 from keras import ops
 
+from showtell.recipe import ModelConfig
 from showtell.sessions import State
 from showtell.vocabulary import PAD
 
 
-@keras.saving.register_keras_serializable("showtell")
-class ShowAndTell(keras.Model):
-    """Show and Tell (Vinyals et al., 2015): an LSTM that first reads the image, then writes the caption.
-
-    The image's features, averaged over the grid, pass through one dense layer to the size of a word vector. Fed with
-    that vector from a zero state, the LSTM arrives at its initial state; every word after it gives logits for the next.
-    Dropout lies before each LSTM layer and before the logits.
+class Decoder(keras.Model):
+    """What the decoders share: word embedding, dropout, logits, and the two parts that a Step is made of.
 
     Args:
         vocabulary_size: V, special tokens included.
         channels: D, the features' numbers a cell.
         embedding_size: numbers a word vector, E.
-        units: numbers in the LSTM's state and output, U.
-        layers: LSTM layers, one upon the other.
+        units: numbers in an LSTM's state and output, U.
+        layers: LSTM layers, one upon the other; those of `ShowAttendTell` come after the one that attends.
         dropout: the share of numbers dropped while training.
         initializer_scale: if positive, all weights start uniform in ± this number; else as Keras would have them.
+
+    Attributes:
+        kind: the decoder's name in recipes and bundles.
     """
+
+    kind: str
 
     def __init__(
         self,
@@ -50,27 +51,91 @@ class ShowAndTell(keras.Model):
             "dropout": dropout,
             "initializer_scale": initializer_scale,
         }
-
-        def initial(default: Any) -> Any:
-            if initializer_scale > 0:
-                return keras.initializers.RandomUniform(-initializer_scale, initializer_scale)
-            return default
-
         # Keras' own start, uniform in ± 0.05, hardly moves an LSTM's gates: words would be learnt epochs later.
-        unit_normal = initial(keras.initializers.RandomNormal(stddev=1.0))
+        unit_normal = self._initial(keras.initializers.RandomNormal(stddev=1.0))
         self.word_embedding = keras.layers.Embedding(vocabulary_size, embedding_size, unit_normal)
-        self.image_embedding = keras.layers.Dense(embedding_size, kernel_initializer=initial("glorot_uniform"))
-        self.lstms = [
-            keras.layers.LSTM(
-                units,
-                return_sequences=True,
-                kernel_initializer=initial("glorot_uniform"),
-                recurrent_initializer=initial("orthogonal"),
-            )
-            for _ in range(layers)
-        ]
-        self.logits = keras.layers.Dense(vocabulary_size, kernel_initializer=initial("glorot_uniform"))
+        self.image_embedding = self._dense(embedding_size)
+        self.lstms = [self._lstm() for _ in range(layers)]
+        self.logits = self._dense(vocabulary_size)
         self.dropout_seed = keras.random.SeedGenerator()
+
+    def first_state(self, features: Any) -> State:
+        """Take features (N, G, D); return the state before the first word."""
+        raise NotImplementedError
+
+    def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
+        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the parts that changed."""
+        raise NotImplementedError
+
+    def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the name and the shape, without the row axis, of each part of the state."""
+        return self._lstm_shapes()
+
+    def changing(self) -> list[str]:
+        """Return the names of what `next_word` gives anew, sorted."""
+        return sorted(self._lstm_shapes())
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), **self.config}
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keep the state of dropout, which Keras leaves out, so that a resumed training drops what it would have."""
+        store["dropout_state"] = ops.convert_to_numpy(self.dropout_seed.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Bring the state of dropout back."""
+        self.dropout_seed.state.assign(store["dropout_state"])
+
+    def _initial(self, default: Any) -> Any:
+        scale = self.config["initializer_scale"]
+        return keras.initializers.RandomUniform(-scale, scale) if scale > 0 else default
+
+    def _dense(self, size: int, activation: str | None = None) -> keras.layers.Dense:
+        return keras.layers.Dense(size, activation, kernel_initializer=self._initial("glorot_uniform"))
+
+    def _lstm(self) -> keras.layers.LSTM:
+        return keras.layers.LSTM(
+            self.config["units"],
+            return_sequences=True,
+            kernel_initializer=self._initial("glorot_uniform"),
+            recurrent_initializer=self._initial("orthogonal"),
+        )
+
+    def _drop(self, values: Any, training: bool) -> Any:
+        rate = self.config["dropout"]
+        return keras.random.dropout(values, rate, seed=self.dropout_seed) if training and rate else values
+
+    def _all_lstms(self) -> dict[str, keras.layers.LSTM]:
+        return {str(layer): lstm for layer, lstm in enumerate(self.lstms)}
+
+    def _lstm_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        names = [f"{part}_{name}" for name in self._all_lstms() for part in ("hidden", "cell")]
+        return dict.fromkeys(names, (self.config["units"],))
+
+    def _zero_state(self, image: Any) -> State:
+        # Made from the image, because a symbolic tensor has no number of rows to ask for.
+        zeros = ops.repeat(ops.zeros_like(image[:, :1]), self.config["units"], axis=1)
+        return dict.fromkeys(self._lstm_shapes(), zeros)
+
+    def _step(self, name: str, values: Any, state: State, following: State) -> Any:
+        hidden, cell = f"hidden_{name}", f"cell_{name}"
+        output, (following[hidden], following[cell]) = self._all_lstms()[name].cell(
+            values, [state[hidden], state[cell]]
+        )
+        return output
+
+
+@keras.saving.register_keras_serializable("showtell")
+class ShowAndTell(Decoder):
+    """Show and Tell (Vinyals et al., 2015): an LSTM that first reads the image, then writes the caption.
+
+    The image's features, averaged over the grid, pass through one dense layer to the size of a word vector. Fed with
+    that vector from a zero state, the LSTM arrives at its initial state; every word after it gives logits for the next.
+    Dropout lies before each LSTM layer and before the logits.
+    """
+
+    kind = "show_and_tell"
 
     def build(self, input_shape: Any = None) -> None:
         """Make the weights; their shapes follow from the configuration alone."""
@@ -93,45 +158,123 @@ class ShowAndTell(keras.Model):
     def first_state(self, features: Any) -> State:
         """Take features (N, G, D); return the state before the first word."""
         image = self._embed_image(features)
-        # Made from the image, because a symbolic tensor has no number of rows to ask for.
-        zeros = ops.repeat(ops.zeros_like(image[:, :1]), self.config["units"], axis=1)
-        return self._step_lstms(image, dict.fromkeys(self.state_shapes(), zeros))[1]
+        return self._read(image, self._zero_state(image))[1]
 
     def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        output, state = self._step_lstms(self.word_embedding(tokens), state)
-        return ops.log_softmax(self.logits(output)), state
-
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the name and the shape, without the row axis, of each part of the state."""
-        names = [f"{part}_{layer}" for layer in range(len(self.lstms)) for part in ("hidden", "cell")]
-        return dict.fromkeys(names, (self.config["units"],))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), **self.config}
-
-    def save_own_variables(self, store: Any) -> None:
-        """Keep the state of dropout, which Keras leaves out, so that a resumed training drops what it would have."""
-        store["dropout_state"] = ops.convert_to_numpy(self.dropout_seed.state)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Bring the state of dropout back."""
-        self.dropout_seed.state.assign(store["dropout_state"])
-
-    def _drop(self, values: Any, training: bool) -> Any:
-        rate = self.config["dropout"]
-        return keras.random.dropout(values, rate, seed=self.dropout_seed) if training and rate else values
+        output, state = self._read(self.word_embedding(tokens), state)
+        return ops.log_softmax(ops.cast(self.logits(output), "float32")), state
 
     def _embed_image(self, features: Any) -> Any:
         return self.image_embedding(ops.mean(features, axis=1))
 
-    def _step_lstms(self, output: Any, state: State) -> tuple[Any, State]:
-        following = {}
-        for layer, lstm in enumerate(self.lstms):
-            hidden, cell = f"hidden_{layer}", f"cell_{layer}"
-            output, (following[hidden], following[cell]) = lstm.cell(output, [state[hidden], state[cell]])
+    def _read(self, output: Any, state: State) -> tuple[Any, State]:
+        following: State = {}
+        for name in self._all_lstms():
+            output = self._step(name, output, state, following)
         return output, following
+
+
+@keras.saving.register_keras_serializable("showtell")
+class ShowAttendTell(Decoder):
+    """An attention LSTM, a look at the image, and language LSTMs (after Anderson et al., 2018, and Xu et al., 2015).
+
+    The attention LSTM reads the caption so far, beginning with the image's mean as `ShowAndTell` does. Its output asks
+    each cell of the grid how much it matters now (scaled dot products, Vaswani et al., 2017); the language LSTM reads
+    that output together with the cells' weighted mean, and gives the logits. Unlike in "bottom-up and top-down"
+    attention, the language LSTM's output does not return to the attention LSTM: so each LSTM runs over a whole caption
+    at once in training, which takes a third of the time.
+
+    Dropout lies on the cells, before each LSTM layer, and before the logits.
+    """
+
+    kind = "show_attend_tell"
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.cell_embedding = self._dense(self.config["units"], "relu")
+        self.attention_lstm = self._lstm()
+        self.query = self._dense(self.config["units"])
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights; their shapes follow from the configuration alone."""
+        embedding_size, units = self.config["embedding_size"], self.config["units"]
+        self.word_embedding.build((None, None))
+        self.cell_embedding.build((None, None, self.config["channels"]))
+        self.image_embedding.build((None, units))
+        self.attention_lstm.build((None, None, embedding_size))
+        self.query.build((None, None, units))
+        for layer, lstm in enumerate(self.lstms):
+            lstm.build((None, None, units if layer else 2 * units))
+        self.logits.build((None, None, units))
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Take `features` (N, G, D) and `tokens` (N, T), `<start>` first; return logits (N, T, V)."""
+        cells = self._drop(self.cell_embedding(inputs["features"]), training)
+        image = self.image_embedding(ops.mean(cells, axis=1))[:, None, :]
+        sequence = ops.concatenate([image, self.word_embedding(inputs["tokens"])], axis=1)
+        sequence = self.attention_lstm(self._drop(sequence, training))
+        sequence, _ = self._look(sequence, cells)
+        for lstm in self.lstms:
+            sequence = lstm(self._drop(sequence, training))
+        return self.logits(self._drop(sequence[:, 1:], training))
+
+    def first_state(self, features: Any) -> State:
+        """Take features (N, G, D); return the state before the first word."""
+        cells = self.cell_embedding(features)
+        image = self.image_embedding(ops.mean(cells, axis=1))
+        _, state = self._read(image, {**self._zero_state(image), "cells": cells})
+        return {**{name: state[name] for name in self._lstm_shapes()}, "cells": cells}
+
+    def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
+        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
+        output, following = self._read(self.word_embedding(tokens), state)
+        return ops.log_softmax(ops.cast(self.logits(output), "float32")), following
+
+    def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the name and the shape, without the row axis, of each part of the state."""
+        return {**self._lstm_shapes(), "cells": (None, self.config["units"])}
+
+    def changing(self) -> list[str]:
+        """Return the names of what `next_word` gives anew: the LSTMs' state, and the attention (N, G)."""
+        return sorted([*self._lstm_shapes(), "attention"])
+
+    def _all_lstms(self) -> dict[str, keras.layers.LSTM]:
+        return {"attention": self.attention_lstm, **super()._all_lstms()}
+
+    def _look(self, sequence: Any, cells: Any) -> tuple[Any, Any]:
+        """Take (N, T, U) and cells (N, G, U); return (N, T, 2 U), each with what it saw, and attention (N, T, G)."""
+        scores = ops.matmul(self.query(sequence), ops.transpose(cells, (0, 2, 1))) / self.config["units"] ** 0.5
+        attention = ops.softmax(scores)
+        return ops.concatenate([sequence, ops.matmul(attention, cells)], axis=-1), attention
+
+    def _read(self, values: Any, state: State) -> tuple[Any, State]:
+        following: State = {}
+        output = self._step("attention", values, state, following)
+        looked, attention = self._look(output[:, None, :], state["cells"])
+        output, following["attention"] = looked[:, 0], attention[:, 0]
+        for name in super()._all_lstms():
+            output = self._step(name, output, state, following)
+        return output, following
+
+
+DECODERS: dict[str, type[Decoder]] = {decoder.kind: decoder for decoder in (ShowAndTell, ShowAttendTell)}
+
+
+def new_decoder(model: ModelConfig, vocabulary_size: int, channels: int) -> Decoder:
+    """Make a recipe's decoder, untrained, for features with `channels` numbers a cell."""
+    decoder = DECODERS[model.decoder](
+        vocabulary_size,
+        channels,
+        embedding_size=model.embedding_size,
+        units=model.units,
+        layers=model.layers,
+        dropout=model.dropout,
+        initializer_scale=model.initializer_scale,
+    )
+    decoder.build()
+    return decoder
 
 
 @keras.saving.register_keras_serializable("showtell")
@@ -165,7 +308,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 class FirstState(keras.Model):
     """The part of a decoder that starts a caption: features (N, G, D) -> the parts of the state, sorted by name."""
 
-    def __init__(self, decoder: ShowAndTell):
+    def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
@@ -176,25 +319,25 @@ class FirstState(keras.Model):
 
 
 class NextWord(keras.Model):
-    """The part of a decoder that goes on: [tokens (N,), *state] -> [log-probabilities (N, V), *next state]."""
+    """The part of a decoder that goes on: [tokens (N,), *state] -> [log-probabilities (N, V), *what changed]."""
 
-    def __init__(self, decoder: ShowAndTell):
+    def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
     def call(self, inputs: list[Any]) -> list[Any]:
-        """Return the log-probabilities of the next word, and the state after `tokens`."""
+        """Return the log-probabilities of the next word, and the parts of the state that `tokens` changed."""
         tokens, *parts = inputs
         names = sorted(self.decoder.state_shapes())
-        log_probabilities, state = self.decoder.next_word(tokens, dict(zip(names, parts, strict=True)))
-        return [log_probabilities, *(state[name] for name in names)]
+        log_probabilities, following = self.decoder.next_word(tokens, dict(zip(names, parts, strict=True)))
+        return [log_probabilities, *(following[name] for name in self.decoder.changing())]
 
 
 class KerasStep:
     """A Keras decoder as the Step of search.py."""
 
-    def __init__(self, decoder: ShowAndTell):
-        self._names = sorted(decoder.state_shapes())
+    def __init__(self, decoder: Decoder):
+        self._names, self._changing = sorted(decoder.state_shapes()), decoder.changing()
         self._start, self._step = FirstState(decoder), NextWord(decoder)
 
     def start(self, features: np.ndarray) -> State:
@@ -206,10 +349,10 @@ class KerasStep:
         """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
         inputs = [np.asarray(tokens, np.int32), *(state[name] for name in self._names)]
         log_probabilities, *following = self._step.predict_on_batch(inputs)
-        return log_probabilities, dict(zip(self._names, following, strict=True))
+        return log_probabilities, {**state, **dict(zip(self._changing, following, strict=True))}
 
 
-def set_word_vectors(decoder: ShowAndTell, words: Sequence[str], vectors: dict[str, np.ndarray]) -> int:
+def set_word_vectors(decoder: Decoder, words: Sequence[str], vectors: dict[str, np.ndarray]) -> int:
     """Start the word embedding from pretrained vectors; return how many of the words have one."""
     table = np.array(decoder.word_embedding.get_weights()[0])
     known = [(row, vectors[word]) for row, word in enumerate(words) if word in vectors]

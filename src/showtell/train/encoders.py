@@ -37,7 +37,8 @@ def load_encoder(config: EncoderConfig) -> Encoder:
     if config.encoder == "efficientnet_lite2":
         if config.encoder_weights != "imagenet":
             raise ConfigurationError("efficientnet_lite2 has the weights that ship with showtell: imagenet, no others")
-        output, shape = ("grid", (49, 352)) if config.grid else ("pooled", (1, 1280))
+        output = _output(config)
+        shape = (49, 352) if config.grid else (1, 1280)
         fingerprint = hashlib.sha256(f"{sha256(EFFICIENTNET_LITE2)} {output}".encode()).hexdigest()[:12]
         info = EncoderInfo(config.encoder, fingerprint, Preprocess(), *shape)
         return OnnxEncoder(open_session(EFFICIENTNET_LITE2), info, output)
@@ -45,6 +46,32 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         require_keras(f"the encoder {config.encoder}")
         return KerasEncoder(config)
     raise ConfigurationError(f"no encoder {config.encoder!r}; there are {', '.join(ENCODERS)}")
+
+
+def _output(config: EncoderConfig) -> str:
+    return "grid" if config.grid else "pooled"
+
+
+def trainable_network(config: EncoderConfig, layers: int) -> Any:
+    """Return an encoder of the table as a Keras model, images (N, H, W, 3) uint8 -> features (N, G, D), to be trained.
+
+    Only its last `layers` layers with weights will learn. Batch normalisation never does: its statistics would be those
+    of small batches.
+    """
+    import keras
+
+    if config.encoder == "efficientnet_lite2":
+        from showtell.train.efficientnet_lite import network as efficientnet_lite
+
+        network = efficientnet_lite(EFFICIENTNET_LITE2, _output(config))
+    else:
+        network = KerasEncoder(config).model
+    flat = list(network._flatten_layers(recursive=True, include_self=False))
+    normalising = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
+    learning = [layer for layer in flat if layer.weights and layer not in normalising and not hasattr(layer, "layers")]
+    for layer in (*normalising, *learning[:-layers]):
+        layer.trainable = False
+    return network
 
 
 class KerasEncoder:

@@ -1,16 +1,12 @@
 """From a training run to a bundle."""
 
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import onnx
 
 from showtell.bundle import Bundle
 from showtell.captioner import Captioner
@@ -18,16 +14,15 @@ from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.metrics import Scores, evaluate
 from showtell.search import search
-from showtell.sessions import NEXT
 from showtell.train.batches import TrainingSplit
-from showtell.train.decoders import FirstState, KerasStep, NextWord, ShowAndTell
-from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
-from showtell.train.quantize import quantize_decoder, quantize_encoder
+from showtell.train.decoders import Decoder, KerasStep
+from showtell.train.fine_tuning import INT8_ENCODER, tuned_encoder
+from showtell.train.graphs import decoder_graphs, encoder_graph
+from showtell.train.phases import best_decoder
+from showtell.train.quantize import calibration_images, quantize_decoder, quantize_encoder
 from showtell.train.run import Run
-from showtell.train.trainer import best_decoder
 
 PARITY_IMAGES = 100
-CALIBRATION_IMAGES = 100
 
 
 def export(
@@ -59,30 +54,28 @@ def export(
     """
     if not run.sources.images:
         raise ConfigurationError(f"{run.folder}: export checks the bundle on images; name their folder with --images")
-    folder, validation_folder = Path(run.sources.images[0]), Path(run.sources.images[-1])
-    parity = _load(encoder, folder, training.images[:PARITY_IMAGES])
+    validation_folder = Path(run.sources.images[-1])
+    parity = _load(encoder, Path(run.sources.images[0]), training.images[:PARITY_IMAGES])
     if validation is not None:
         parity = _load(encoder, validation_folder, validation.images[:PARITY_IMAGES])
-    # Read now, so that an image that is missing shows before the long work.
-    stride = max(1, len(training.images) // CALIBRATION_IMAGES)
-    calibration = _load(encoder, folder, training.images[::stride]) if int8 else None
-    decoder = best_decoder(run)
+    decoder = best_decoder(run.final)
+    float_encoder, int8_encoder = _encoder_files(run, encoder, training, int8)
     start, step = decoder_graphs(decoder)
     files = {
         "vocabulary.json": run.vocabulary.to_json().encode(),
-        "encoder.onnx": encoder_graph(encoder).SerializeToString(),
+        "encoder.onnx": float_encoder,
         "decoder_start.onnx": start.SerializeToString(),
         "decoder_step.onnx": step.SerializeToString(),
         "MODEL_CARD.md": b"",
     }
-    description = {"kind": "show_and_tell", **decoder.config}
+    description = {"kind": decoder.kind, **decoder.config}
     bundle = Bundle(encoder.info, description, "float32", run.search_options, files)
     _check_parity(bundle, encoder, decoder, parity, say)
     scores = score(bundle, validation_folder, validation) if validation else None
     say(_line("float", scores, bundle))
-    if calibration is not None:
+    if int8_encoder is not None:
         files |= {
-            "encoder.onnx": quantize_encoder(files["encoder.onnx"], calibration),
+            "encoder.onnx": int8_encoder,
             "decoder_start.onnx": quantize_decoder(files["decoder_start.onnx"]),
             "decoder_step.onnx": quantize_decoder(files["decoder_step.onnx"]),
         }
@@ -104,52 +97,16 @@ def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
     return evaluate(captions, dict(zip(split.images, split.references, strict=True)))
 
 
-def decoder_graphs(decoder: ShowAndTell) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Return a decoder as the two ONNX graphs that `OnnxStep` runs."""
-    shapes = decoder.state_shapes()
-    names = sorted(shapes)
-    features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
-    tokens = keras.InputSpec("int32", (None,), name="tokens")
-    state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
-    outputs = ["log_probabilities", *(NEXT + name for name in names)]
-    return _to_onnx(FirstState(decoder), features, names), _to_onnx(NextWord(decoder), [tokens, *state], outputs)
-
-
-def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
-    """Return an encoder as an ONNX graph with input `images` and output `features`."""
-    if isinstance(encoder, KerasEncoder):
-        (pixels,) = encoder.model.inputs
-        return _to_onnx(encoder.model, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
-    output = "pooled" if encoder.info.cells == 1 else "grid"
-    extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
-    _rename(extracted.graph, {output: "features"})
-    return extracted
-
-
-def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
-    # A model that was never called has no weights yet.
-    model(
-        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 1 for size in spec.shape], spec.dtype), inputs)
-    )
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
-        path = Path(folder, "model.onnx")
-        model.export(path, format="onnx", verbose=False, input_signature=[inputs])
-        exported = onnx.load(path)
-    _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
-    for tensor in (*exported.graph.input, *exported.graph.output):
-        tensor.type.tensor_type.shape.dim[0].dim_param = "rows"
-    return exported
-
-
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    for output in graph.output:
-        output.name = names.get(output.name, output.name)
+def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bool) -> tuple[bytes, bytes | None]:
+    if run.fine_tuning:
+        folder = run.fine_tuning.folder
+        tuned_encoder(run.fine_tuning, training, int8)
+        return (folder / "encoder.onnx").read_bytes(), (folder / INT8_ENCODER).read_bytes() if int8 else None
+    model = encoder_graph(encoder).SerializeToString()
+    if not int8:
+        return model, None
+    images = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
+    return model, quantize_encoder(model, images)
 
 
 def _load(encoder: Encoder, folder: Path, names: Sequence[str]) -> np.ndarray:
@@ -159,7 +116,7 @@ def _load(encoder: Encoder, folder: Path, names: Sequence[str]) -> np.ndarray:
 def _check_parity(
     bundle: Bundle,
     encoder: Encoder,
-    decoder: ShowAndTell,
+    decoder: Decoder,
     pixels: np.ndarray,
     say: Callable[[str], None],
 ) -> None:

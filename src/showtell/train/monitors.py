@@ -14,9 +14,9 @@ from showtell.errors import ImageError
 from showtell.files import written_whole
 from showtell.images import decode
 from showtell.metrics import Scores, evaluate
-from showtell.search import SearchOptions, search
+from showtell.search import SearchOptions, Step, search
 from showtell.train.batches import Batches, TrainingSplit
-from showtell.train.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell
+from showtell.train.decoders import Decoder, MaskedCrossEntropy
 from showtell.vocabulary import PAD, Vocabulary
 
 SAMPLES = 32
@@ -61,42 +61,34 @@ class Validation:
         }
 
 
-def caption_rows(
-    step: KerasStep, split: TrainingSplit, chosen: np.ndarray, vocabulary: Vocabulary, options: SearchOptions
-) -> list[str]:
-    """Caption the images at positions `chosen` of `split.image_rows`."""
+def caption_images(step: Step, split: TrainingSplit, vocabulary: Vocabulary, options: SearchOptions) -> list[str]:
+    """Caption the images of a split, in their order."""
     captions = []
-    for part in np.array_split(chosen, -(-len(chosen) // 256)):
-        features = split.features[split.image_rows[part]].astype(np.float32)
+    for rows in np.array_split(split.image_rows, -(-len(split.images) // 256)):
+        features = split.features[rows].astype(np.float32)
         captions += [vocabulary.decode(found[0].tokens) for found in search(step, features, options)]
     return captions
 
 
 def validate(
-    decoder: ShowAndTell,
-    step: KerasStep,
+    decoder: Decoder,
+    step: Step,
     split: TrainingSplit,
-    chosen: np.ndarray,
     vocabulary: Vocabulary,
     options: SearchOptions,
     batch_size: int,
 ) -> Validation:
-    """Measure the loss on the images at positions `chosen` of `split.image_rows`, and score captions of them."""
-    captions = caption_rows(step, split, chosen, vocabulary, options)
-    names = [split.images[position] for position in chosen]
+    """Measure the loss on a split, and score captions of its images."""
+    captions = caption_images(step, split, vocabulary, options)
     scores = evaluate(
-        dict(zip(names, captions, strict=True)),
-        {name: split.references[position] for name, position in zip(names, chosen, strict=True)},
+        dict(zip(split.images, captions, strict=True)), dict(zip(split.images, split.references, strict=True))
     )
-    kept = np.isin(split.feature_rows, split.image_rows[chosen])
-    part = replace(split, captions=split.captions[kept], feature_rows=split.feature_rows[kept])
-    rows = split.image_rows[chosen]
-    other = dict(zip(rows.tolist(), np.roll(rows, 1).tolist(), strict=True))
-    shuffled = replace(part, feature_rows=np.array([other[row] for row in part.feature_rows.tolist()]))
-    return Validation(mean_loss(decoder, part, batch_size), mean_loss(decoder, shuffled, batch_size), scores)
+    other = dict(zip(split.image_rows.tolist(), np.roll(split.image_rows, 1).tolist(), strict=True))
+    shuffled = replace(split, feature_rows=np.array([other[row] for row in split.feature_rows.tolist()]))
+    return Validation(mean_loss(decoder, split, batch_size), mean_loss(decoder, shuffled, batch_size), scores)
 
 
-def mean_loss(decoder: ShowAndTell, split: TrainingSplit, batch_size: int) -> float:
+def mean_loss(decoder: Decoder, split: TrainingSplit, batch_size: int) -> float:
     """Return the mean cross-entropy in nats a token over full batches of the split, without label smoothing."""
     loss, tokens = 0.0, 0
     measure = MaskedCrossEntropy()
@@ -134,7 +126,9 @@ def write_samples(
 
 def epoch_line(record: dict[str, Any]) -> str:
     """Return an epoch's record as one line for people."""
-    parts = [f"epoch {record['epoch']}", "loss unknown" if record["loss"] is None else f"loss {record['loss']:.3f}"]
+    parts = [f"epoch {record['epoch']}"]
+    if record["loss"] is not None:
+        parts += [f"loss {record['loss']:.3f}"]
     if "val_loss" in record:
         bleus = " ".join(f"{record[f'bleu_{order}']:.1f}" for order in range(1, 5))
         parts += [
@@ -142,5 +136,6 @@ def epoch_line(record: dict[str, Any]) -> str:
             f"BLEU-1..4 {bleus}",
             f"CIDEr {record['cider']:.1f}",
             f"distinct {record['distinct']:.0%}",
+            f"repeated bigrams {record['repeated_bigrams']:.1%}",
         ]
     return ", ".join([*parts, f"{record['seconds']:.0f} s"])

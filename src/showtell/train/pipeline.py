@@ -7,7 +7,7 @@ from pathlib import Path
 from showtell import dataset
 from showtell.bundle import Bundle
 from showtell.captions import Example
-from showtell.encoder import EncoderInfo
+from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.features import Features, extract
 from showtell.recipe import Recipe
@@ -45,6 +45,11 @@ def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, Training
         ShowtellError: if the data cannot be read or do not belong together.
     """
     vocabulary, encoder, training, validation = _load(sources)
+    if recipe.model.decoder == "show_attend_tell" and training.features.shape[1] == 1:
+        raise ConfigurationError(
+            f"show_attend_tell looks at the cells of a grid, but {sources.features[0]} has one vector an image; "
+            "extract the features with --grid"
+        )
     settings: dict[str, object] = {"max_length": training.captions.shape[1]}
     if encoder is not None:
         settings |= {"encoder": encoder.name, "grid": encoder.cells > 1}
@@ -84,6 +89,7 @@ def export_run(
         BundleError: if there is something at `output` already.
     """
     from showtell.train.export import export
+    from showtell.train.fine_tuning import tuned_encoder
 
     if output.exists():
         raise BundleError(f"{output}: exists already; remove it first, or give another name")
@@ -97,14 +103,17 @@ def export_run(
         raise ConfigurationError(f"{folder}: its features do not say which encoder made them, and a bundle needs it")
     if images:
         run = replace(run, sources=replace(run.sources, images=tuple(map(str, images))))
-    settings = run.recipe.encoder
-    encoder = load_encoder(replace(settings, encoder_weights=encoder_weights or settings.encoder_weights))
-    if encoder.info != recorded:
-        raise MismatchError(
-            f"{folder} was trained on features of {recorded}, but the encoder at hand is {encoder.info}; "
-            "name the weights that those features were extracted with: --encoder-weights"
-        )
     training, validation = load(run)
+    if run.fine_tuning:
+        encoder: Encoder = tuned_encoder(run.fine_tuning, training, int8=False)
+    else:
+        settings = run.recipe.encoder
+        encoder = load_encoder(replace(settings, encoder_weights=encoder_weights or settings.encoder_weights))
+        if encoder.info != recorded:
+            raise MismatchError(
+                f"{folder} was trained on features of {recorded}, but the encoder at hand is {encoder.info}; "
+                "name the weights that those features were extracted with: --encoder-weights"
+            )
     bundle = export(run, encoder, training, validation, int8, text, say)
     bundle.save(output)
     return bundle

@@ -3,15 +3,18 @@
 settings.json           recipe, where the data are, the encoder, the vocabulary's fingerprint
 vocabulary.json
 checkpoints/step-N.keras  the last two: weights, optimizer and random state
-best.keras              the checkpoint with the highest validation CIDEr
+best.keras              the best decoder, by validation CIDEr
 history.jsonl           a line an epoch
 samples/                captions of random validation images, as text and as pictures
 tensorboard/
+fine-tuning/            the second phase: from checkpoints/ on the same again, and encoder.onnx, which belongs to
+                        best.keras; when it is over, encoder-int8.onnx and the features that this one makes
+self-critical/          the last phase: from checkpoints/ on the same again
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,6 @@ from showtell.errors import ConfigurationError
 from showtell.files import write_json, written_whole
 from showtell.recipe import Recipe
 from showtell.search import SearchOptions
-from showtell.train.decoders import ShowAndTell
 from showtell.vocabulary import Vocabulary
 
 KEPT_CHECKPOINTS = 2
@@ -113,8 +115,27 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the highest validation CIDEr."""
+        """The best decoder, by validation CIDEr."""
         return self.folder / "best.keras"
+
+    def in_phase(self, name: str) -> "Run":
+        """Return the run with the folder of a later phase in the place of its own."""
+        return replace(self, folder=self.folder / name)
+
+    @property
+    def fine_tuning(self) -> "Run | None":
+        """The second phase, if the recipe has it."""
+        return self.in_phase("fine-tuning") if self.recipe.fine_tuning.fine_tuning_epochs else None
+
+    @property
+    def self_critical(self) -> "Run | None":
+        """The last phase, if the recipe has it."""
+        return self.in_phase("self-critical") if self.recipe.self_critical.self_critical_epochs else None
+
+    @property
+    def final(self) -> "Run":
+        """The last phase that the recipe has."""
+        return self.self_critical or self.fine_tuning or self
 
     @property
     def search_options(self) -> SearchOptions:
@@ -124,19 +145,20 @@ class Run:
             beam_size=settings.beam_size,
             max_length=self.recipe.data.max_length - 2,
             length_penalty=settings.length_penalty,
+            no_repeat_ngram=settings.no_repeat_ngram,
         )
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, the newest first."""
         return sorted((self.folder / "checkpoints").glob("step-*.keras"), reverse=True)
 
-    def save(self, decoder: ShowAndTell, step: int) -> None:
+    def save(self, model: keras.Model, step: int) -> None:
         """Write a checkpoint beside the others, then remove all but the last two."""
-        save_decoder(decoder, self.folder / "checkpoints" / f"step-{step:09d}.keras")
+        save_model(model, self.folder / "checkpoints" / f"step-{step:09d}.keras")
         for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink()
 
-    def newest(self) -> ShowAndTell | None:
+    def newest(self) -> Any:
         """Load the newest checkpoint that is whole; None if there is none at all.
 
         Raises ConfigurationError if there are some, but none can be loaded.
@@ -146,7 +168,7 @@ class Run:
         problem = None
         for path in self.checkpoints():
             try:
-                return load_decoder(path)
+                return load_model(path)
             except ConfigurationError as error:
                 problem = problem or error
         if problem:
@@ -164,14 +186,14 @@ class Run:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def save_decoder(decoder: ShowAndTell, path: Path) -> None:
-    """Write a decoder with its optimizer and random state, whole or not at all."""
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a model with its optimizer and random state, whole or not at all."""
     with written_whole(path) as temporary:
-        decoder.save(temporary)
+        model.save(temporary)
 
 
-def load_decoder(path: Path) -> ShowAndTell:
-    """Load what `save_decoder` wrote. Raises ConfigurationError if it cannot be loaded."""
+def load_model(path: Path) -> Any:
+    """Load what `save_model` wrote. Raises ConfigurationError if it cannot be loaded."""
     try:
         return keras.models.load_model(path)
     except Exception as error:  # zipfile, h5py and Keras each raise their own

@@ -1,0 +1,76 @@
+"""Keras models as ONNX graphs."""
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import onnx
+
+from showtell.encoder import Encoder, EncoderInfo
+from showtell.errors import ConfigurationError
+from showtell.sessions import NEXT
+from showtell.train.decoders import Decoder, FirstState, NextWord
+from showtell.train.efficientnet_lite import with_weights
+from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
+
+
+def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return a decoder as the two ONNX graphs that `OnnxStep` runs."""
+    shapes = decoder.state_shapes()
+    names = sorted(shapes)
+    features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
+    tokens = keras.InputSpec("int32", (None,), name="tokens")
+    state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
+    outputs = ["log_probabilities", *(NEXT + name for name in decoder.changing())]
+    return _to_onnx(FirstState(decoder), features, names), _to_onnx(NextWord(decoder), [tokens, *state], outputs)
+
+
+def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
+    """Return an encoder of the table as a graph from `images` to `features`."""
+    if isinstance(encoder, KerasEncoder):
+        return network_graph(encoder.info, encoder.model)
+    return _shipped_graph(encoder.info)
+
+
+def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
+    """Return the Keras model of an encoder, as it is trained by now, as a graph from `images` to `features`."""
+    if info.name == "efficientnet_lite2":
+        return with_weights(_shipped_graph(info), network)
+    (pixels,) = network.inputs
+    return _to_onnx(network, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
+
+
+def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
+    output = "pooled" if info.cells == 1 else "grid"
+    extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
+    _rename(extracted.graph, {output: "features"})
+    return extracted
+
+
+def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
+    # A model that was never called has no weights yet.
+    model(
+        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 1 for size in spec.shape], spec.dtype), inputs)
+    )
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
+        path = Path(folder, "model.onnx")
+        model.export(path, format="onnx", verbose=False, input_signature=[inputs])
+        exported = onnx.load(path)
+    _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
+    for tensor in (*exported.graph.input, *exported.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "rows"
+    return exported
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)
