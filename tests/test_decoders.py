@@ -7,17 +7,31 @@ import pytest
 
 from showtell.errors import ConfigurationError
 from showtell.search import SearchOptions, search
-from showtell.train.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell, set_word_vectors
+from showtell.train.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell, ShowAttendTell, set_word_vectors
 from showtell.train.word_vectors import read_word_vectors
 from showtell.vocabulary import PAD, START
 
 
-@pytest.fixture
-def decoder():
+def made(kind):
     keras.utils.set_random_seed(1)
-    decoder = ShowAndTell(vocabulary_size=11, channels=5, embedding_size=6, units=7, layers=2, dropout=0.5)
+    decoder = kind(vocabulary_size=11, channels=5, embedding_size=6, units=7, layers=2, dropout=0.5)
     decoder.build()
     return decoder
+
+
+@pytest.fixture
+def decoder():
+    return made(ShowAndTell)
+
+
+@pytest.fixture
+def attending():
+    return made(ShowAttendTell)
+
+
+@pytest.fixture(params=[ShowAndTell, ShowAttendTell], ids=lambda kind: kind.kind)
+def either(request):
+    return made(request.param)
 
 
 def features_of(images, cells=1):
@@ -47,8 +61,9 @@ def test_the_first_state_is_that_of_the_lstm_fed_with_the_image_from_a_zero_stat
         assert state[f"cell_{number}"] == pytest.approx(cell, abs=1e-5)
 
 
-def test_stepping_word_by_word_gives_what_teacher_forcing_gives(decoder):
-    features, tokens = features_of(4), np.array([[START, 4, 5, 6]] * 2 + [[START, 7, 8, 9]] * 2)
+def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
+    decoder = either
+    features, tokens = features_of(4, cells=3), np.array([[START, 4, 5, 6]] * 2 + [[START, 7, 8, 9]] * 2)
     logits = keras.ops.convert_to_numpy(decoder({"features": features, "tokens": tokens}))
     expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
     step = KerasStep(decoder)
@@ -58,7 +73,40 @@ def test_stepping_word_by_word_gives_what_teacher_forcing_gives(decoder):
         assert log_probabilities == pytest.approx(expected[:, position], abs=1e-5)
 
 
-def test_dropout_acts_in_training_alone(decoder):
+def test_a_look_is_the_mean_of_the_cells_weighted_by_attention(attending):
+    features = features_of(2, cells=3)
+    step = KerasStep(attending)
+    state = step.start(features)
+    kernel, bias = attending.cell_embedding.get_weights()
+    cells = np.maximum(features @ kernel + bias, 0)
+    assert state["cells"] == pytest.approx(cells, abs=1e-5)
+    words = attending.word_embedding.get_weights()[0][[4, 5]]
+    looking, _ = lstm_step(attending.attention_lstm, words, state["hidden_attention"], state["cell_attention"])
+    kernel, bias = attending.query.get_weights()
+    weights = np.exp(np.einsum("nu,ngu->ng", looking @ kernel + bias, cells) / np.sqrt(7))
+    weights /= weights.sum(axis=1, keepdims=True)
+    output = np.concatenate([looking, np.einsum("ng,ngu->nu", weights, cells)], axis=1)
+    for number, layer in enumerate(attending.lstms):
+        output, _ = lstm_step(layer, output, state[f"hidden_{number}"], state[f"cell_{number}"])
+    kernel, bias = attending.logits.get_weights()
+    log_probabilities, following = step(np.array([4, 5]), state)
+    assert following["attention"] == pytest.approx(weights, abs=1e-5)
+    logits = output @ kernel + bias
+    assert log_probabilities == pytest.approx(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), abs=1e-5)
+    assert following["cells"] is state["cells"]
+
+
+def test_every_weight_of_a_decoder_learns(either):
+    either.compile(keras.optimizers.SGD(1.0), MaskedCrossEntropy(), jit_compile=False)
+    before = either.get_weights()
+    tokens = np.array([[START, 4, 6], [START, 5, 7]])
+    either.train_on_batch({"features": features_of(2, cells=3), "tokens": tokens}, np.array([[4, 6, 2], [5, 7, 2]]))
+    for weight, old, new in zip(either.weights, before, either.get_weights(), strict=True):
+        assert np.abs(new - old).max() > 0, weight.path
+
+
+def test_dropout_acts_in_training_alone(either):
+    decoder = either
     inputs = {"features": features_of(2), "tokens": np.array([[START, 4], [START, 5]])}
     plain, again = (keras.ops.convert_to_numpy(decoder(inputs)) for _ in range(2))
     dropped = keras.ops.convert_to_numpy(decoder(inputs, training=True))
@@ -84,7 +132,8 @@ def test_the_loss_is_the_mean_over_real_tokens_alone():
     assert float(MaskedCrossEntropy()(np.full((1, 3), PAD), logits)) == 0.0
 
 
-def test_a_saved_decoder_comes_back_with_its_optimizer_and_dropout_state(decoder, tmp_path):
+def test_a_saved_decoder_comes_back_with_its_optimizer_and_dropout_state(either, tmp_path):
+    decoder = either
     decoder.compile(keras.optimizers.Adam(0.01), MaskedCrossEntropy(0.1), jit_compile=False)
     batch = {"features": features_of(2), "tokens": np.array([[START, 4], [START, 5]])}, np.array([[4, 2], [5, 2]])
     decoder.train_on_batch(*batch)

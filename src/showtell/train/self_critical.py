@@ -78,19 +78,16 @@ class SelfCritical(FrozenEncoder):
         )
         samples = [caption for found in search(self._step, features, options) for caption in found]
         rewards = self._rewards(samples, np.repeat(batch, count)).reshape(-1, count)
-        advantages = (rewards - rewards.mean(axis=1, keepdims=True)) * count / (count - 1)
         tokens, targets, real = sampled_batch(samples)
         inputs = {"features": np.repeat(features, count, axis=0), "tokens": tokens}
-        weights = advantages.reshape(-1, 1) * real / real.sum()
+        advantages = (rewards - mean_of_others(rewards)).reshape(-1, 1)
+        weights = advantages * real / real.sum()
         model.train_on_batch(inputs, targets, sample_weight=weights.astype(np.float32))
         return -float(rewards.mean()), len(samples)
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
         """Compare CIDEr, unless BLEU-4 fell or repetitions rose for it."""
-        honest = record["bleu_4"] >= best["bleu_4"] - MOST_BLEU_LOST and record["repeated_bigrams"] <= max(
-            best["repeated_bigrams"], LEAST_REPEATED
-        )
-        return honest and super().is_better(record, best)
+        return is_honest(record, best) and super().is_better(record, best)
 
     def _rewards(self, samples: Sequence[Hypothesis], images: np.ndarray) -> np.ndarray:
         endings = [(SPECIAL_TOKENS[END],) if sample.finished else () for sample in samples]
@@ -101,6 +98,17 @@ class SelfCritical(FrozenEncoder):
         distinct, positions = np.unique(images, return_inverse=True)
         metric = CiderD([self._references[image] for image in distinct], self._frequencies)
         return metric.score(candidates, positions)
+
+
+def mean_of_others(rewards: np.ndarray) -> np.ndarray:
+    """Return for each sample (N, S) the mean reward of the other samples of its image."""
+    return (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
+
+
+def is_honest(record: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Say whether BLEU-4 and repetition are no worse than they were, so that a higher CIDEr means something."""
+    most_repeated = max(best["repeated_bigrams"], LEAST_REPEATED)
+    return record["bleu_4"] >= best["bleu_4"] - MOST_BLEU_LOST and record["repeated_bigrams"] <= most_repeated
 
 
 def sampled_batch(samples: Sequence[Hypothesis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

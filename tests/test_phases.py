@@ -1,0 +1,132 @@
+"""What the phases of training do in a step."""
+
+import keras
+import numpy as np
+import pytest
+
+from showtell.search import Hypothesis
+from showtell.train.cross_entropy import mix_own_words
+from showtell.train.decoders import MaskedCrossEntropy, ShowAttendTell
+from showtell.train.fine_tuning import EncoderDecoder, TwoRates, augment
+from showtell.train.self_critical import is_honest, mean_of_others, sampled_batch
+from showtell.vocabulary import END, PAD, START
+
+
+def sure_of(words, size=9):
+    """Logits (N, T, V) that leave no doubt about words (N, T)."""
+    return 100.0 * np.eye(size, dtype=np.float32)[np.asarray(words)]
+
+
+def test_words_are_replaced_by_what_the_model_would_have_said_there():
+    tokens = np.array([[START, 4, 5, END, PAD], [START, 6, 7, 8, END]])
+    logits = sure_of([[8, 7, 6, 5, 4], [4, 5, 6, 7, 8]])
+    every = mix_own_words(logits, tokens, 1.0, np.random.default_rng(0))
+    assert every.tolist() == [[START, 8, 7, END, PAD], [START, 4, 5, 6, END]]
+    assert mix_own_words(logits, tokens, 0.0, np.random.default_rng(0)).tolist() == tokens.tolist()
+
+
+def test_so_many_words_are_replaced_as_asked_and_drawn_by_their_probability():
+    tokens = np.full((400, 11), 4)
+    tokens[:, 0] = START
+    logits = np.log(np.broadcast_to([1e-9] * 5 + [0.25, 0.75], (400, 11, 7)))
+    mixed = mix_own_words(logits, tokens, 0.3, np.random.default_rng(0))
+    assert np.mean(mixed[:, 1:] != 4) == pytest.approx(0.3, abs=0.03)
+    drawn = mixed[mixed > 4]
+    assert np.mean(drawn == 6) == pytest.approx(0.75, abs=0.05)
+
+
+def test_an_advantage_is_the_reward_less_the_mean_of_the_other_samples():
+    rewards = np.array([[1.0, 2.0, 6.0], [0.5, 0.5, 0.5]])
+    assert mean_of_others(rewards).tolist() == [[4.0, 3.5, 1.5], [0.5, 0.5, 0.5]]
+
+
+def test_sampled_captions_become_tokens_and_targets():
+    ended = Hypothesis((4, 5), -3.0, (-1.0, -1.0, -1.0), -3.0, finished=True)
+    cut = Hypothesis((6, 7, 8), -3.0, (-1.0, -1.0, -1.0), -3.0, finished=False)
+    empty = Hypothesis((), -1.0, (-1.0,), -1.0, finished=True)
+    tokens, targets, real = sampled_batch([ended, cut, empty])
+    assert tokens.tolist() == [[START, 4, 5], [START, 6, 7], [START, END, PAD]]
+    assert targets.tolist() == [[4, 5, END], [6, 7, 8], [END, PAD, PAD]]
+    assert real.tolist() == [[True] * 3, [True] * 3, [True, False, False]]
+
+
+def test_cider_that_was_bought_with_bleu_or_repetition_does_not_count():
+    best = {"bleu_4": 20.0, "repeated_bigrams": 0.02}
+    assert is_honest({"bleu_4": 19.6, "repeated_bigrams": 0.02}, best)
+    assert not is_honest({"bleu_4": 19.4, "repeated_bigrams": 0.0}, best)
+    assert not is_honest({"bleu_4": 22.0, "repeated_bigrams": 0.03}, best)
+    assert is_honest({"bleu_4": 20.0, "repeated_bigrams": 0.005}, {"bleu_4": 20.0, "repeated_bigrams": 0.0})
+
+
+def test_augmented_images_are_crops_that_follow_from_the_seed():
+    column = np.arange(64, dtype=np.uint8)
+    image = np.broadcast_to(column[None, :, None], (64, 64, 3)).copy()
+    crops = [augment(image, mirror, np.random.default_rng(seed)) for mirror in (False, True) for seed in range(20)]
+    again = [augment(image, mirror, np.random.default_rng(seed)) for mirror in (False, True) for seed in range(20)]
+    assert all(np.array_equal(one, other) for one, other in zip(crops, again, strict=True))
+    assert {crop.shape for crop in crops} == {(64, 64, 3)}
+    rising = [int(crop[32, 60, 0]) > int(crop[32, 3, 0]) for crop in crops]
+    assert all(rising[:20]) and 4 < sum(rising[20:]) < 16
+    shown = [abs(int(crop[32, 63, 0]) - int(crop[32, 0, 0])) for crop in crops]
+    assert min(shown) >= 0.75 * 63 and len(set(shown)) > 3
+
+
+@pytest.fixture
+def joined():
+    keras.utils.set_random_seed(0)
+    images = keras.Input((4, 4, 3), dtype="uint8")
+    first = keras.layers.Dense(6, activation="relu", name="first")(keras.layers.Rescaling(1 / 255)(images))
+    cells = keras.layers.Reshape((16, 5))(keras.layers.Dense(5, name="second")(first))
+    encoder = keras.Model(images, cells)
+    decoder = ShowAttendTell(9, 5, 8, 8, dropout=0.5)
+    decoder.build()
+    model = EncoderDecoder(encoder, decoder)
+    model.build()
+    return model
+
+
+def batch():
+    random = np.random.default_rng(0)
+    tokens = np.array([[START, 4, 5], [START, 6, 7], [START, 8, 4]])
+    inputs = {
+        "images": random.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
+        "image_of": np.array([0, 0, 1]),
+        "tokens": tokens,
+    }
+    return inputs, np.array([[4, 5, END], [6, 7, END], [8, 4, END]])
+
+
+def test_captions_are_read_with_the_features_of_their_image(joined):
+    inputs, _ = batch()
+    together = keras.ops.convert_to_numpy(joined(inputs))
+    features = joined.encoder.predict_on_batch(inputs["images"])[[0, 0, 1]]
+    apart = keras.ops.convert_to_numpy(joined.decoder({"features": features, "tokens": inputs["tokens"]}))
+    assert together == pytest.approx(apart, abs=1e-5)
+
+
+def test_the_encoder_learns_with_a_rate_of_its_own_and_frozen_layers_not_at_all(joined):
+    joined.encoder.get_layer("first").trainable = False
+    learning = len(joined.encoder.trainable_variables)
+    optimizer = TwoRates(0.1, learning, learning_rate=0.01)
+    joined.compile(optimizer, MaskedCrossEntropy(), jit_compile=False)
+    before = [weight.numpy() for weight in joined.weights]
+    joined.train_on_batch(*batch())
+    moved = {
+        weight.path: np.abs(weight.numpy() - old).max() for weight, old in zip(joined.weights, before, strict=True)
+    }
+    # The first step of Adam is the learning rate itself.
+    assert moved["first/kernel"] == moved["first/bias"] == 0
+    assert moved["second/kernel"] == pytest.approx(0.001, rel=0.01)
+    assert moved[joined.decoder.logits.kernel.path] == pytest.approx(0.01, rel=0.01)
+
+
+def test_encoder_and_decoder_come_back_together_with_their_optimizer(joined, tmp_path):
+    joined.compile(TwoRates(0.1, 4, learning_rate=0.01), MaskedCrossEntropy(0.1), jit_compile=False)
+    joined.train_on_batch(*batch())
+    joined.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert (loaded.optimizer.factor, loaded.optimizer.first) == (0.1, 4)
+    for model in (joined, loaded):
+        model.train_on_batch(*batch())
+    for ours, theirs in zip(joined.get_weights(), loaded.get_weights(), strict=True):
+        assert np.array_equal(ours, theirs)
