@@ -20,6 +20,7 @@ LAYERS = [
         "features",
         "metrics",
         "metrics_cider",
+        "metrics_meteor",
         "metrics_tokenizer",
         "captions",
         "sessions",

@@ -1,17 +1,19 @@
 """How good captions are: BLEU, ROUGE-L and CIDEr, equal to those of coco-caption but without Java.
 
-`evaluate` scores text. Everything else takes tokens (see `tokenize`), one sequence of words per caption.
+`evaluate` scores text; METEOR, for which it starts Java, must be asked for. Everything else takes tokens (see
+`tokenize`), one sequence of words per caption.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
 from operator import or_
 
 import numpy as np
 
+from showtell import metrics_meteor
 from showtell.errors import ShowtellError
 from showtell.metrics_cider import ORDERS, CiderD, DocumentFrequencies, PlainCider, Tokens
 from showtell.metrics_tokenizer import tokenize
@@ -21,7 +23,7 @@ __all__ = ["CiderD", "DocumentFrequencies", "PlainCider", "Scores", "bleu", "eva
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a set of captions. BLEU, ROUGE-L and CIDEr are times 100, as papers print them.
+    """Scores of a set of captions. BLEU, ROUGE-L, CIDEr and METEOR are times 100, as papers print them.
 
     Attributes:
         bleu_1: corpus BLEU of single words, bleu_2 to bleu_4 of n-grams up to that length.
@@ -32,6 +34,8 @@ class Scores:
         mean_length: tokens per caption.
         per_image: the CIDEr of each image.
         notes: plain words on what explains a score of zero or a suspicious set of captions.
+        meteor: METEOR of the whole, if it was asked for.
+        meteor_per_image: likewise.
     """
 
     bleu_1: float
@@ -45,12 +49,15 @@ class Scores:
     mean_length: float
     per_image: Mapping[str, float]
     notes: tuple[str, ...]
+    meteor: float | None = None
+    meteor_per_image: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(
     candidates: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     frequencies: DocumentFrequencies | None = None,
+    meteor: bool = False,
 ) -> Scores:
     """Score one caption per image against its references, all as plain text.
 
@@ -59,9 +66,11 @@ def evaluate(
         references: image id -> one or more captions by people.
         frequencies: the document frequencies for CIDEr; by default those of `references`, as coco-caption has it. Give
             those of a larger set to score a handful of images.
+        meteor: whether to compute METEOR too, for which Java is started.
 
     Raises:
-        ShowtellError: if there are no images, the ids differ, or an image has no reference with a word in it.
+        ShowtellError: if there are no images, the ids differ, or an image has no reference with a word in it; or
+            METEOR is asked for and lacks what it needs.
     """
     if not references:
         raise ShowtellError("no references: there is nothing to score captions against")
@@ -84,7 +93,7 @@ def evaluate(
     bleus = (100 * _bleu(counts)).tolist()
     metric = CiderD(truths, frequencies)
     ciders = 100 * metric.score(predicted)
-    return Scores(
+    scores = Scores(
         bleu_1=bleus[0],
         bleu_2=bleus[1],
         bleu_3=bleus[2],
@@ -97,6 +106,11 @@ def evaluate(
         per_image=dict(zip(candidates, ciders.tolist(), strict=True)),
         notes=tuple(_notes(predicted, counts[2:6], bool(ciders.any()), metric.frequencies.images)),
     )
+    if not meteor:
+        return scores
+    whole, per_image = metrics_meteor.meteor(predicted, truths)
+    meteors = dict(zip(candidates, (100 * per_image).tolist(), strict=True))
+    return replace(scores, meteor=100 * whole, meteor_per_image=meteors)
 
 
 def _notes(predicted: Sequence[Tokens], matches: np.ndarray, any_cider: bool, documents: int) -> Iterator[str]:
