@@ -8,6 +8,7 @@ from showtell.bundle import FILES, MANIFEST, Bundle
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
 from showtell.images import Preprocess
+from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
 
@@ -81,6 +82,44 @@ def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
     (tmp_path / "bomb.zip").write_bytes(content)
     with pytest.raises(BundleError, match="more than the limit"):
         Bundle.load(tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_document_frequencies_may_travel_with_it(bundle, tmp_path, name):
+    assert bundle.document_frequencies is None
+    content = '{"images":3,"counts":{"chien rouge été":2}}'.encode()
+    more = replace(bundle, files={**bundle.files, "document_frequencies.json": content})
+    more.save(tmp_path / name)
+    loaded = Bundle.load(tmp_path / name)
+    assert loaded == more
+    assert loaded.document_frequencies.images == 3
+    assert loaded.document_frequencies.counts == {"chien rouge été": 2}
+
+
+def test_document_frequencies_that_are_damaged_lost_or_not_its_own_are_told(bundle, tmp_path):
+    content = DocumentFrequencies(3, {"a": 2}).to_json().encode()
+    replace(bundle, files={**bundle.files, "document_frequencies.json": content}).save(tmp_path / "b")
+    path = tmp_path / "b" / "document_frequencies.json"
+    path.write_bytes(content.replace(b"2", b"3"))
+    with pytest.raises(BundleError, match=r"document_frequencies\.json is damaged"):
+        Bundle.load(tmp_path / "b")
+    path.unlink()
+    with pytest.raises(BundleError, match=r"document_frequencies\.json is missing"):
+        Bundle.load(tmp_path / "b")
+    bundle.save(tmp_path / "c")
+    (tmp_path / "c" / path.name).write_bytes(content)
+    with pytest.raises(BundleError, match=r"cannot be understood.*document_frequencies\.json"):
+        Bundle.load(tmp_path / "c")
+
+
+def test_the_fingerprint_tells_bundles_apart(bundle, tmp_path):
+    bundle.save(tmp_path / "b")
+    assert Bundle.load(tmp_path / "b").fingerprint == bundle.fingerprint
+    others = [
+        replace(bundle, precision="int8"),
+        replace(bundle, files={**bundle.files, "encoder.onnx": b"another"}),
+    ]
+    assert len({bundle.fingerprint, *(other.fingerprint for other in others)}) == 3
 
 
 def test_scores_survive(bundle, tmp_path):

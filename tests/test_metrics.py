@@ -200,10 +200,9 @@ def test_document_frequencies_are_those_of_a_plain_count(references):
     assert DocumentFrequencies.from_references(references).counts == expected
 
 
-def test_with_the_frequencies_of_the_set_an_image_alone_scores_as_in_the_set(random_set, tmp_path):
+def test_with_the_frequencies_of_the_set_an_image_alone_scores_as_in_the_set(random_set):
     candidates, references = random_set
-    DocumentFrequencies.from_references(references).save(tmp_path / "frequencies.json")
-    frequencies = DocumentFrequencies.load(tmp_path / "frequencies.json")
+    frequencies = DocumentFrequencies.from_json(DocumentFrequencies.from_references(references).to_json())
     together = CiderD(references).score(candidates)
     assert together[10] > 1
     assert CiderD(references[10:12], frequencies).score(candidates[10:12]) == pytest.approx(together[10:12])
@@ -211,15 +210,22 @@ def test_with_the_frequencies_of_the_set_an_image_alone_scores_as_in_the_set(ran
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{}", b"\xff", b'{"images": 2}', b'{"images": 0, "counts": {}}', b'{"images": "2", "counts": {}}']
-    + [b'{"images": 2, "counts": %s}' % counts for counts in (b"[1]", b'{"a": 3}', b'{"a": "1"}', b'{"": 1}')],
+    ["", "[]", "{}", '{"images": 2}', '{"images": 0, "counts": {}}', '{"images": "2", "counts": {}}']
+    + [f'{{"images": 2, "counts": {counts}}}' for counts in ("[1]", '{"a": 3}', '{"a": "1"}', '{"": 1}')],
 )
-def test_files_that_hold_no_frequencies_are_refused_in_one_line(tmp_path, content):
-    path = tmp_path / "frequencies.json"
-    path.write_bytes(content)
-    with pytest.raises(ShowtellError, match=r"frequencies\.json") as error:
-        DocumentFrequencies.load(path)
+def test_texts_that_hold_no_frequencies_are_refused_in_one_line(content):
+    with pytest.raises(ShowtellError, match="no document frequencies") as error:
+        DocumentFrequencies.from_json(content)
     assert "\n" not in str(error.value)
+
+
+def test_the_commonest_frequencies_are_those_above_a_count():
+    frequencies = DocumentFrequencies(9, {"a": 9, "dog": 5, "a dog": 5, "red": 3, "red dog": 2})
+    assert frequencies.commonest(5).counts == frequencies.counts
+    assert frequencies.commonest(4).counts == {"a": 9, "dog": 5, "a dog": 5, "red": 3}
+    assert frequencies.commonest(2).counts == {"a": 9}  # of the two in five images, both or none
+    assert frequencies.commonest(0).counts == {}
+    assert frequencies.commonest(0).images == 9
 
 
 REFERENCES = {

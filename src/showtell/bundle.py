@@ -6,6 +6,7 @@
     decoder_start.onnx   features -> first state
     decoder_step.onnx    word and state -> log-probabilities and next state
     MODEL_CARD.md        what it was trained on, how well it does, what it is bad at
+    document_frequencies.json   optional: in how many images' references n-grams occur, for CIDEr of a few images
 
 Checksums are checked before anything is executed. There is no pickle in it.
 """
@@ -21,12 +22,14 @@ from typing import Any
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ShowtellError
 from showtell.files import write_json, written_whole
+from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
+OPTIONAL_FILES = ("document_frequencies.json",)
 MAX_BYTES = 2_000_000_000
 
 
@@ -40,7 +43,7 @@ class Bundle:
         precision: "float32" or "int8".
         search: how captions are sought unless one asks otherwise.
         scores: figures of merit, by the data that they were measured on.
-        files: the contents of `FILES`.
+        files: the contents of `FILES`, and of those `OPTIONAL_FILES` that it has.
     """
 
     encoder: EncoderInfo
@@ -55,6 +58,17 @@ class Bundle:
         """The words that it can say."""
         return Vocabulary.from_json(self.files["vocabulary.json"].decode())
 
+    @property
+    def document_frequencies(self) -> DocumentFrequencies | None:
+        """Those of the references that it was validated on, if it has them. Raises ShowtellError if they are none."""
+        content = self.files.get("document_frequencies.json")
+        return None if content is None else DocumentFrequencies.from_json(content)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that tell it from other bundles."""
+        return hashlib.sha256(self._manifest()).hexdigest()[:12]
+
     @classmethod
     def load(cls, path: str | Path) -> "Bundle":
         """Read a bundle, folder or .zip. Raises BundleError if it is damaged, incomplete or from a newer showtell."""
@@ -68,8 +82,11 @@ class Bundle:
                     f"{path}: bundle format {version}, but this showtell reads {FORMAT_VERSION}; "
                     "update showtell, or export the bundle anew"
                 )
-            for name in FILES:
-                expected = manifest["files"][name]
+            listed = manifest["files"]
+            if missing := [name for name in OPTIONAL_FILES if name in listed and name not in contents]:
+                raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+            for name in contents:
+                expected = listed[name]
                 if hashlib.sha256(contents[name]).hexdigest() != expected["sha256"]:
                     raise BundleError(f"{path}: {name} is damaged (its checksum differs); get the bundle again")
             return cls(
@@ -125,9 +142,10 @@ def _read_folder(path: Path) -> tuple[bytes, dict[str, bytes]]:
     missing = [name for name in (MANIFEST, *FILES) if not (path / name).is_file()]
     if missing:
         raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
-    sizes = {name: (path / name).stat().st_size for name in (MANIFEST, *FILES)}
+    present = [*FILES, *(name for name in OPTIONAL_FILES if (path / name).is_file())]
+    sizes = {name: (path / name).stat().st_size for name in (MANIFEST, *present)}
     _check_sizes(path, sizes)
-    return (path / MANIFEST).read_bytes(), {name: (path / name).read_bytes() for name in FILES}
+    return (path / MANIFEST).read_bytes(), {name: (path / name).read_bytes() for name in present}
 
 
 def _read_zip(path: Path) -> tuple[bytes, dict[str, bytes]]:
@@ -138,7 +156,8 @@ def _read_zip(path: Path) -> tuple[bytes, dict[str, bytes]]:
             if missing:
                 raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
             _check_sizes(path, sizes)
-            return archive.read(MANIFEST), {name: archive.read(name) for name in FILES}
+            present = [*FILES, *(name for name in OPTIONAL_FILES if name in sizes)]
+            return archive.read(MANIFEST), {name: archive.read(name) for name in present}
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and struct each raise their own on damaged archives
@@ -146,7 +165,7 @@ def _read_zip(path: Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
-    if unknown := set(sizes) - {MANIFEST, *FILES}:
+    if unknown := set(sizes) - {MANIFEST, *FILES, *OPTIONAL_FILES}:
         raise BundleError(f"{path}: a bundle does not hold {min(unknown)!r}; it was not made by showtell export")
     if sum(sizes.values()) > MAX_BYTES:
         raise BundleError(f"{path}: {sum(sizes.values()):,} bytes are more than the limit of {MAX_BYTES:,}")

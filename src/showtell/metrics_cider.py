@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from showtell.errors import ShowtellError
-from showtell.files import write_json
 
 ORDERS = (1, 2, 3, 4)  # n of the n-grams, for BLEU and CIDEr alike
 
@@ -53,18 +51,29 @@ class DocumentFrequencies:
                 counts[" ".join(words[start : start + order])] = count
         return cls(len(references), counts)
 
-    @classmethod
-    def load(cls, path: str | Path) -> "DocumentFrequencies":
-        """Read what `save` wrote. Raises ShowtellError if the file is something else."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(content["images"], content["counts"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ShowtellError) as error:
-            raise ShowtellError(f"{path}: cannot read document frequencies ({error}); save them anew") from None
+    def commonest(self, ngrams: int) -> "DocumentFrequencies":
+        """Return those of the n-grams that are in at least k images, for the smallest k that leaves `ngrams` or fewer.
 
-    def save(self, path: str | Path) -> None:
-        """Write `images` and `counts` as JSON."""
-        write_json(path, {"images": self.images, "counts": self.counts})
+        The others then count as in one image; as they were rare anyhow, that changes scores little.
+        """
+        falling = sorted(self.counts.values(), reverse=True)
+        least = falling[ngrams] + 1 if len(falling) > ngrams else 1
+        kept = {ngram: count for ngram, count in self.counts.items() if count >= least}
+        return DocumentFrequencies(self.images, kept)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "DocumentFrequencies":
+        """Read what `to_json` gave. Raises ShowtellError if the text is something else."""
+        try:
+            content = json.loads(text)
+            return cls(content["images"], content["counts"])
+        except (ValueError, KeyError, TypeError, AttributeError, ShowtellError) as error:
+            raise ShowtellError(f"these are no document frequencies ({error}); make them anew") from None
+
+    def to_json(self) -> str:
+        """Return `images` and `counts` as compact JSON, the commonest n-grams first."""
+        counts = dict(sorted(self.counts.items(), key=lambda item: (-item[1], item[0])))
+        return json.dumps({"images": self.images, "counts": counts}, ensure_ascii=False, separators=(",", ":"))
 
     def _rarity(self, order: int, codes: np.ndarray) -> np.ndarray:
         """Return log(images / frequency) for the n-grams of length `order` with these codes."""

@@ -12,7 +12,7 @@ from showtell.bundle import Bundle
 from showtell.captioner import Captioner
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
-from showtell.metrics import Scores, evaluate
+from showtell.metrics import DocumentFrequencies, Scores, evaluate, tokenize
 from showtell.search import search
 from showtell.train.batches import TrainingSplit
 from showtell.train.decoders import Decoder, KerasStep
@@ -23,6 +23,7 @@ from showtell.train.quantize import calibration_images, quantize_decoder, quanti
 from showtell.train.run import Run
 
 PARITY_IMAGES = 100
+FREQUENT_NGRAMS = 40_000  # at most 0.9 MB
 
 
 def export(
@@ -58,6 +59,10 @@ def export(
     parity = _load(encoder, Path(run.sources.images[0]), training.images[:PARITY_IMAGES])
     if validation is not None:
         parity = _load(encoder, validation_folder, validation.images[:PARITY_IMAGES])
+    # CIDEr of a few images is then like that of the validation images, which this bundle's scores are told for. With
+    # training's frequencies, of more images, scores would be lower than those that one compares them with.
+    measured_on = validation or training
+    frequencies = DocumentFrequencies.from_references([[*map(tokenize, texts)] for texts in measured_on.references])
     decoder = best_decoder(run.final)
     float_encoder, int8_encoder = _encoder_files(run, encoder, training, int8)
     start, step = decoder_graphs(decoder)
@@ -67,6 +72,7 @@ def export(
         "decoder_start.onnx": start.SerializeToString(),
         "decoder_step.onnx": step.SerializeToString(),
         "MODEL_CARD.md": b"",
+        "document_frequencies.json": frequencies.commonest(FREQUENT_NGRAMS).to_json().encode(),
     }
     description = {"kind": decoder.kind, **decoder.config}
     bundle = Bundle(encoder.info, description, "float32", run.search_options, files)
