@@ -115,6 +115,19 @@ def test_evaluate_explains_its_figures(showtell, tmp_path):
     done = showtell(*arguments, "--split", "all")
     scores = dict(line.split("\t") for line in done.stdout.splitlines())
     assert scores["images"] == "6" and float(scores["CIDEr"]) < 10 and "note:" in done.stderr
+    assert "METEOR" not in scores
+
+    report = tmp_path / "report"
+    again = showtell(*arguments, "--split", "all", "-o", report, "--beam-size", 1)
+    content = json.loads((report / "scores.json").read_text())
+    assert f"CIDEr\t{content['scores']['CIDEr']:.2f}" in again.stdout
+    assert content["settings"]["bundles"][0]["path"] == str(DEFAULT_BUNDLE)
+    assert content["settings"]["search"]["beam_size"] == 1 and content["settings"]["split"] == "all"
+    assert {path.name for path in report.iterdir()} == {"scores.json", "best-median-worst.jpg"}
+    refused = showtell(*arguments, "--split", "all", "-o", report, status=2)
+    assert "name a new folder for the report" in refused.stderr and refused.stdout == ""
+    without = showtell(*arguments, "--split", "all", "--meteor", environment={"PATH": str(tmp_path)}, status=2)
+    assert "METEOR needs" in without.stderr and len(without.stderr.splitlines()) == 1
 
 
 def test_prepare_prints_a_summary(showtell, tmp_path):

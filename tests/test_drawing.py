@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from showtell.drawing import MAX_SIDE, MIN_WIDTH, contact_sheet, titled
+from showtell.drawing import MAX_SIDE, MIN_WIDTH, Panel, contact_sheet, panel_sheet, titled
 from showtell.errors import ConfigurationError
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
@@ -129,3 +129,23 @@ def test_what_cannot_make_a_sheet_is_refused():
         contact_sheet([], [])
     with pytest.raises(ConfigurationError, match="1 images and 2 captions"):
         contact_sheet([image], ["a", "b"])
+
+
+def test_a_sheet_of_panels_has_a_row_for_each_group_and_text_under_each_image():
+    red, green = Image.new("RGB", (400, 300), RED), Image.new("RGB", (400, 300), GREEN)
+    remarks = ["CIDEr 12.0", LONG, "a dog"]
+    sheet = panel_sheet({"best": [Panel(red, "a dog", remarks), Panel(red, "a cat")], "worst": [Panel(green, LONG)]})
+    (first, top, _, bottom), (second, *_) = boxes(sheet, RED)
+    [(left, lower, right, low)] = boxes(sheet, GREEN)
+    assert first < left < second < right and lower > bottom
+    drawn = ink(sheet)
+    assert len(runs(drawn[:top].any(axis=1))) == 1  # the heading
+    # Caption, first remark, the long one in two or more lines, the last; then the next heading.
+    assert len(runs(drawn[bottom:lower, : sheet.width // 2 - 60].any(axis=1))) >= 5
+    assert drawn[low:].any() and not drawn[-8:].any()
+
+
+@pytest.mark.parametrize("groups", [{}, {"best": []}])
+def test_a_sheet_of_no_panels_is_refused(groups):
+    with pytest.raises(ConfigurationError, match="at least one"):
+        panel_sheet(groups)

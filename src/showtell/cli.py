@@ -151,48 +151,43 @@ def evaluate(
     ] = "dev",
     format_: CaptionFormat = None,
     beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
+    meteor: Annotated[bool, typer.Option("--meteor", help="METEOR too; it needs Java.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="New folder for per-image scores and a picture."),
+    ] = None,
 ) -> None:
-    """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L and CIDEr."""
+    """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L, CIDEr."""
+    from showtell import evaluation
     from showtell.captioner import Captioner
-    from showtell.captions import hold_out, read
-    from showtell.metrics import evaluate as score
+    from showtell.files import require_new
+    from showtell.metrics_meteor import meteor_command
 
     captioner = Captioner.load(*bundle)
-    wanted = "val" if split == "dev" else split
-    examples = read(captions, format_)
-    if all(example.split is None for example in examples):
-        examples = hold_out(examples)  # the same images as training held out
-    examples = [example for example in examples if wanted in ("all", example.split)]
-    if not examples:
-        raise ConfigurationError(f"{captions}: no captions of split {split!r}; to score on all of them: --split all")
+    examples = evaluation.read_split(captions, format_, split)
+    # What cannot work is told before the images are captioned.
+    if output:
+        require_new(output, "the report")
+    if meteor:
+        meteor_command()
     options = captioner.search_options
     if beam_size is not None:
         options = replace(options, beam_size=beam_size)
-    found = {}
     with bar("captioning") as advance:
-        paths = (images / example.image for example in examples)
-        for example, result in zip(examples, captioner.caption(paths, options), strict=True):
-            if result.error is None:
-                found[example.image] = result.captions[0].text
-            else:
-                _say(f"showtell: left out: {result.error}")
-            advance(len(found), len(examples))
-    if not found:
-        _fail(f"none of the {len(examples)} images can be read")
-    scores = score(found, {example.image: example.captions for example in examples if example.image in found})
-    for name, value in (
-        *((f"BLEU-{order}", getattr(scores, f"bleu_{order}")) for order in range(1, 5)),
-        ("ROUGE-L", scores.rouge_l),
-        ("CIDEr", scores.cider),
-        ("distinct captions", 100 * scores.distinct),
-        ("with a repeated bigram", 100 * scores.repeated_bigrams),
-        ("words a caption", scores.mean_length),
-        ("images", len(found)),
-    ):
-        print(f"{name}\t{value:.2f}" if isinstance(value, float) else f"{name}\t{value}")
-    for note in scores.notes:
+        found = evaluation.evaluate(captioner, examples, images, options, meteor, _say, advance)
+    for name, value in found.figures.items():
+        number = f"{value:.2f}" if isinstance(value, float) else str(value)
+        print(f"{name:<24}{number:>8}" if sys.stdout.isatty() else f"{name}\t{number}")
+    for note in found.notes:
         _say(f"note: {note}")
-    if len(found) < len(examples):
+    if output:
+        bundles = [
+            {"path": str(path), "fingerprint": each.fingerprint}
+            for path, each in zip(bundle, captioner.bundles, strict=True)
+        ]
+        settings = {"bundles": bundles, "captions": str(captions), "images": str(images), "split": split}
+        evaluation.write_report(output, found, images, settings)
+    if found.unreadable:
         raise typer.Exit(1)
 
 

@@ -1,13 +1,14 @@
-"""Captions as pictures: a title above one image, or a sheet of many with a caption under each."""
+"""Captions as pictures: a title above one image, or a sheet of many with captions under each."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
 from showtell.errors import ConfigurationError
 
-INK = "#1f2328"
+INK, FAINT_INK = "#1f2328", "#656d76"
 PAPER = "white"
 
 MIN_WIDTH, MAX_SIDE = 480, 1280
@@ -54,32 +55,76 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Ima
     rows = math.ceil(len(images) / math.ceil(math.sqrt(1.5 * len(images))))
     columns = math.ceil(len(images) / rows)
     width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
+    texts = [[_Text(caption, font_size=max(14, width // 20), width=width)] for caption in captions]
+    return _grid(images, texts, columns, width)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image, its caption, and what else is to be read of it, a paragraph each."""
+
+    image: Image.Image
+    caption: str
+    remarks: Sequence[str] = ()
+
+
+def panel_sheet(groups: Mapping[str, Sequence[Panel]]) -> Image.Image:
+    """Return a sheet with a heading and a row of panels for each group: caption and remarks under each image.
+
+    Raises ConfigurationError if there are no groups or one has no panels.
+    """
+    if not groups or not all(groups.values()):
+        raise ConfigurationError("a sheet of panels: give at least one group, and to each at least one panel")
+    columns = max(map(len, groups.values()))
+    width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
+    parts = []
+    for heading, panels in groups.items():
+        texts = [
+            [
+                _Text(panel.caption, font_size=max(14, width // 18), width=width),
+                *(_Text(remark, max(12, width // 22), width, FAINT_INK) for remark in panel.remarks),
+            ]
+            for panel in panels
+        ]
+        parts.append((_Text(heading, 24, width), _grid([panel.image for panel in panels], texts, len(panels), width)))
+    size = max(grid.width for _, grid in parts), sum(heading.height + grid.height for heading, grid in parts) + 24
+    sheet = Image.new("RGB", size, PAPER)
+    top = 24
+    for title, grid in parts:
+        title.draw(sheet, center=sheet.width // 2, top=top)
+        sheet.paste(grid, ((sheet.width - grid.width) // 2, top + title.height))
+        top += title.height + grid.height
+    return sheet
+
+
+def _grid(images: Sequence[Image.Image], texts: Sequence[Sequence["_Text"]], columns: int, width: int) -> Image.Image:
+    """Return images in cells `width` wide, with the texts of each under it."""
+    rows = math.ceil(len(images) / columns)
     median = sorted(image.width / image.height for image in images)[len(images) // 2]
     height = round(width / min(max(median, 0.75), 1.5))
     gutter = max(24, width // 12)
-
-    texts = [_Text(caption, font_size=max(14, width // 20), width=width) for caption in captions]
-    above = gutter // 3  # between a picture and its caption
-    row_heights = [
-        height + above + max(text.height for text in texts[first : first + columns])
-        for first in range(0, len(texts), columns)
-    ]
+    above = gutter // 3  # between a picture and its caption, and between texts
+    heights = [sum(above + text.height for text in paragraphs) for paragraphs in texts]
+    row_heights = [height + max(heights[first : first + columns]) for first in range(0, len(texts), columns)]
     size = (columns * (width + gutter) + gutter, sum(row_heights) + (rows + 1) * gutter)
     sheet = Image.new("RGB", size, PAPER)
-    for index, (image, text) in enumerate(zip(images, texts, strict=True)):
+    for index, (image, paragraphs) in enumerate(zip(images, texts, strict=True)):
         row, column = divmod(index, columns)
         left = gutter + column * (width + gutter)
         bottom = sum(row_heights[:row]) + (row + 1) * gutter + height
         picture = _scaled(image, min(width / image.width, height / image.height))
         sheet.paste(picture, (left + (width - picture.width) // 2, bottom - picture.height))
-        text.draw(sheet, center=left + width // 2, top=bottom + above)
+        for text in paragraphs:
+            text.draw(sheet, center=left + width // 2, top=bottom + above)
+            bottom += above + text.height
     return sheet
 
 
 class _Text:
     """A caption in centred lines, none wider than `width` pixels and all about equally long."""
 
-    def __init__(self, text: str, font_size: int, width: int):
+    def __init__(self, text: str, font_size: int, width: int, ink: str = INK):
+        self.ink = ink
         # Pillow's own font has the letters of English only; others come out as boxes. A font that has those of `text`
         # would be chosen here.
         self.font = ImageFont.load_default(font_size)
@@ -118,7 +163,9 @@ class _Text:
     def draw(self, canvas: Image.Image, center: int, top: int) -> None:
         pen = ImageDraw.Draw(canvas)
         for number, line in enumerate(self.lines):
-            pen.text((center, top + (number + 0.75) * self.line_height), line, fill=INK, font=self.font, anchor="ms")
+            pen.text(
+                (center, top + (number + 0.75) * self.line_height), line, fill=self.ink, font=self.font, anchor="ms"
+            )
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from showtell.errors import ConfigurationError
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -25,6 +27,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_new(folder: Path, purpose: str) -> None:
+    """Raise ConfigurationError if there is anything in the folder, so that no file of a person is overwritten."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigurationError(f"{folder}: there are files in it; name a new folder for {purpose}")
 
 
 def write_json(path: str | Path, value: Any) -> None:

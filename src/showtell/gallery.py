@@ -5,8 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from showtell.drawing import contact_sheet, titled
-from showtell.errors import ConfigurationError
-from showtell.files import written_whole
+from showtell.files import require_new, written_whole
 from showtell.images import decode
 
 SHEET = 32
@@ -20,9 +19,8 @@ class Gallery:
     """
 
     def __init__(self, folder: Path):
+        require_new(folder, "the annotated images")
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ConfigurationError(f"{folder}: there are files in it; name a new folder for the annotated images")
         self._folder = folder
         self._names = {SHEET_NAME}
         self._images: list[Image.Image] = []
