@@ -365,6 +365,10 @@ def export(
     card: Annotated[
         Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
     ] = None,
+    phase: Annotated[
+        Literal["cross-entropy", "fine-tuning", "self-critical"] | None,
+        typer.Option(help="Export what this phase has left. [the last]"),
+    ] = None,
 ) -> None:
     """Make a bundle of the best checkpoint of a run, and check it against Keras."""
     from showtell.train import require_keras
@@ -372,7 +376,7 @@ def export(
     require_keras("export")
     from showtell.train.pipeline import export_run
 
-    bundle = export_run(run, output, int8, images or (), encoder_weights, card, _say)
+    bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, _say)
     print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
 
 

@@ -120,9 +120,9 @@ class FineTuningConfig:
     """The second phase: the encoder learns too."""
 
     fine_tuning_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
-    fine_tuning_learning_rate: float = _setting(0.0001, "learning rate of the decoder in this phase")
-    encoder_learning_rate: float = _setting(0.00001, "learning rate of the encoder")
-    fine_tuned_layers: int = _setting(20, "layers of the encoder that learn, counted from its end")
+    fine_tuning_learning_rate: float = _setting(0.0002, "learning rate of the decoder at the start of this phase")
+    encoder_learning_rate: float = _setting(0.0001, "learning rate of the encoder, likewise")
+    fine_tuned_layers: int = _setting(42, "layers of the encoder that learn, counted from its end")
     fine_tuning_images: int = _setting(16, "images a step, each with all its captions")
     mirror: bool = _setting(True, "mirror images at random; not for captions that tell left from right")
 

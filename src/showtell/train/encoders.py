@@ -60,12 +60,18 @@ def trainable_network(config: EncoderConfig, layers: int) -> Any:
     """
     import keras
 
-    if config.encoder == "efficientnet_lite2":
-        from showtell.train.efficientnet_lite import network as efficientnet_lite
+    policy = keras.config.dtype_policy()
+    # On a CPU the gradients of convolutions are slower in bfloat16 than in single precision.
+    keras.config.set_dtype_policy("float32")
+    try:
+        if config.encoder == "efficientnet_lite2":
+            from showtell.train.efficientnet_lite import network as efficientnet_lite
 
-        network = efficientnet_lite(EFFICIENTNET_LITE2, _output(config))
-    else:
-        network = KerasEncoder(config).model
+            network = efficientnet_lite(EFFICIENTNET_LITE2, _output(config))
+        else:
+            network = KerasEncoder(config).model
+    finally:
+        keras.config.set_dtype_policy(policy)
     flat = list(network._flatten_layers(recursive=True, include_self=False))
     normalising = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
     learning = [layer for layer in flat if layer.weights and layer not in normalising and not hasattr(layer, "layers")]

@@ -91,9 +91,9 @@ class TwoRates(keras.optimizers.Adam):
 class FineTuning:
     """Cross-entropy through decoder and encoder, on augmented images; each image comes with all its captions.
 
-    The encoder learns with a rate of its own, smaller than the decoder's, and its batch-norm statistics are frozen.
-    Images are cropped at random, and mirrored if the recipe says so. `best.keras` holds the decoder, and `encoder.onnx`
-    beside it the encoder that it belongs to.
+    The encoder learns with a rate of its own, smaller than the decoder's; both fall to 0 along a cosine. Batch-norm
+    statistics are frozen. Images are cropped at random, and mirrored if the recipe says so. `best.keras` holds the
+    decoder, and `encoder.onnx` beside it the encoder that it belongs to.
 
     Args:
         run: the run, in this phase's folder.
@@ -131,7 +131,7 @@ class FineTuning:
         optimizer = TwoRates(
             self.settings.encoder_learning_rate / rate,
             len(encoder.trainable_variables),  # the model has them before the decoder's
-            learning_rate=rate,
+            learning_rate=keras.optimizers.schedules.CosineDecay(rate, self.epochs * self.steps_an_epoch),
             global_clipnorm=self.run.recipe.training.clip_norm,
         )
         compile_model(model, optimizer, MaskedCrossEntropy(self.run.recipe.training.label_smoothing))

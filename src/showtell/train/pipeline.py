@@ -79,9 +79,10 @@ def export_run(
     images: Sequence[Path],
     encoder_weights: str | None,
     card: Path | None,
+    phase: str | None,
     say: Say,
 ) -> Bundle:
-    """Export the run in a folder as a bundle, and write it.
+    """Export the run in a folder, perhaps as it was after an earlier phase, as a bundle, and write it.
 
     Raises:
         ConfigurationError: if the run lacks what a bundle needs: its encoder, its images.
@@ -98,6 +99,8 @@ def export_run(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{card}: cannot read the text for the model card: {error}") from None
     run = Run.open(folder)
+    if phase:
+        run = run.until(phase)
     recorded = run.encoder
     if recorded is None:
         raise ConfigurationError(f"{folder}: its features do not say which encoder made them, and a bundle needs it")

@@ -122,6 +122,20 @@ class Run:
         """Return the run with the folder of a later phase in the place of its own."""
         return replace(self, folder=self.folder / name)
 
+    def until(self, phase: str) -> "Run":
+        """Return the run as if its recipe ended with a phase: "cross-entropy", "fine-tuning" or "self-critical".
+
+        Raises ConfigurationError if the recipe has no such phase.
+        """
+        later = {
+            "cross-entropy": ("fine_tuning_epochs", "self_critical_epochs"),
+            "fine-tuning": ("self_critical_epochs",),
+        }
+        run = replace(self, recipe=self.recipe.override(dict.fromkeys(later.get(phase, ()), 0)))
+        if phase != "cross-entropy" and run.final.folder.name != phase:
+            raise ConfigurationError(f"{self.folder}: its recipe has no phase {phase}")
+        return run
+
     @property
     def fine_tuning(self) -> "Run | None":
         """The second phase, if the recipe has it."""
