@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from showtell.bundle import Bundle
+
 SMALL = ["--embedding-size", 16, "--units", 16, "--batch-size", 8, "--validation-images", 8, "--label-smoothing", 0.1]
 
 
@@ -115,6 +117,7 @@ def test_captions_without_validation_make_a_bundle_that_is_not_scored(showtell, 
     showtell("train", "-o", tmp_path / "run", "--images", shapes, "--captions", table, "--epochs", 1, *SMALL)
     done = showtell("export", tmp_path / "run", "-o", tmp_path / "bundle.zip")
     assert "the same captions as Keras on 10 images" in done.stderr and "not scored" in done.stderr
+    assert Bundle.load(tmp_path / "bundle.zip").document_frequencies.images == 10
     assert "scores" not in showtell("info", tmp_path / "bundle.zip").stdout
 
 
@@ -229,6 +232,9 @@ def test_the_tutorial_learns_its_shapes(learnt, showtell):
     done = showtell("evaluate", folder / "shapes.zip", *metadata, "--split", "dev")
     scores = dict(line.split("\t") for line in done.stdout.splitlines())
     assert float(scores["BLEU-4"]) >= 85, scores
+    frequencies = Bundle.load(folder / "shapes.zip").document_frequencies
+    assert frequencies.images == int(scores["images"])  # those of the validation images
+    assert frequencies.counts["on a"] > frequencies.counts.get("red circle", 0)
 
 
 def test_a_trained_bundle_captions_files_and_folders(learnt, showtell, tmp_path):

@@ -65,9 +65,9 @@ _REPLACED = (
 def tokenize(caption: str) -> list[str]:
     """Return the tokens of a caption, in small letters and without punctuation, as coco-caption scores them.
 
-    They are those of the Stanford PTBTokenizer 3.4.1 as pycocoevalcap calls it, for all but 4 of 59,979 captions of
-    COCO and Flickr8k. Web addresses, smileys, HTML entities and telephone numbers are not treated specially. A token
-    never holds a blank.
+    They are those of the Stanford PTBTokenizer 3.4.1 as pycocoevalcap calls it, for all but 3 of 59,979 captions of
+    COCO and Flickr8k (benchmarks/tokens.py). Web addresses, smileys, HTML entities and telephone numbers are not
+    treated specially. A token never holds a blank.
     """
     tokens = (match[0].lower() for match in _TOKEN.finditer(caption.translate(_NORMAL)))
     return " ".join(_REPLACED.get(token, token) for token in tokens if token not in _DROPPED).split()
