@@ -4,12 +4,17 @@ import keras
 import numpy as np
 import pytest
 
+from showtell.encoder import EncoderInfo
+from showtell.images import Preprocess
+from showtell.recipe import FineTuningConfig, Recipe
 from showtell.search import Hypothesis
+from showtell.train.batches import TrainingSplit
 from showtell.train.cross_entropy import mix_own_words
 from showtell.train.decoders import MaskedCrossEntropy, ShowAttendTell
-from showtell.train.fine_tuning import EncoderDecoder, TwoRates, augment
+from showtell.train.fine_tuning import EncoderDecoder, FineTuning, TwoRates, augment
+from showtell.train.run import Run, Sources
 from showtell.train.self_critical import is_honest, mean_of_others, sampled_batch
-from showtell.vocabulary import END, PAD, START
+from showtell.vocabulary import END, PAD, START, Vocabulary
 
 
 def sure_of(words, size=9):
@@ -130,3 +135,45 @@ def test_encoder_and_decoder_come_back_together_with_their_optimizer(joined, tmp
         model.train_on_batch(*batch())
     for ours, theirs in zip(joined.get_weights(), loaded.get_weights(), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+@pytest.fixture
+def fine_tuning(noise_images, tmp_path):
+    """Fine-tuning of twelve pictures, one caption for the first, two for the second, up to three; some fill all 25."""
+    random = np.random.default_rng(0)
+    counts = [1 + place % 3 for place in range(12)]
+    captions = np.full((sum(counts), 25), PAD, np.int32)
+    for row, words in zip(captions, random.integers(1, 24, len(captions)), strict=True):
+        row[: words + 2] = [START, *random.integers(4, 9, words), END]
+    names = [f"{number:02}.png" for number in range(12)]
+    rows = np.repeat(np.arange(12), counts)
+    split = TrainingSplit(captions, rows, np.zeros((12, 49, 352)), np.arange(12), [["a dog"]] * 12, names)
+    recipe = Recipe(fine_tuning=FineTuningConfig(fine_tuning_epochs=2, fine_tuning_images=5))
+    encoder = EncoderInfo("efficientnet_lite2", "", Preprocess(), 49, 352)
+    sources = Sources("", (), (str(noise_images),))
+    run = Run(tmp_path / "run", recipe, sources, encoder, Vocabulary.from_words(["a", "b", "c", "d", "e"]))
+    return FineTuning(run.in_phase("fine-tuning"), run, split), split
+
+
+def test_fine_tuning_reads_each_image_with_all_its_captions(fine_tuning):
+    phase, split = fine_tuning
+    batches = list(phase.batches(0, 0))
+    assert len(batches) == phase.steps_an_epoch == 3
+    seen = []
+    for inputs, targets in batches:
+        assert inputs["images"].shape == (5, 224, 224, 3)
+        assert inputs["tokens"].shape == targets.shape and len(inputs["image_of"]) == len(targets)
+        whole = np.column_stack([inputs["tokens"], targets[:, -1]])
+        assert np.array_equal(whole[:, 1:], targets)
+        seen += [tuple(row[row != PAD]) for row in whole]
+        assert max(inputs["image_of"]) == 4
+    assert {tuple(row[row != PAD]) for row in split.captions} == set(seen)
+
+
+def test_an_interrupted_epoch_of_fine_tuning_goes_on_with_the_same_batches(fine_tuning):
+    phase, _ = fine_tuning
+    whole, rest = list(phase.batches(1, 0)), list(phase.batches(1, 2))
+    assert len(rest) == 1
+    for name, value in rest[0][0].items():
+        assert np.array_equal(value, whole[2][0][name])
+    assert not np.array_equal(whole[0][0]["tokens"], next(phase.batches(0, 0))[0]["tokens"])

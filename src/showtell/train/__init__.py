@@ -1,5 +1,6 @@
 """Training: the only part of showtell that imports Keras."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ def require_keras(feature: str) -> None:
     """Load Keras and its backend. Raises MissingExtra, which says what to install, if they are not there."""
     with _standard_error_closed():
         import_extra("keras", feature, "train")
+    # It warns of compiling for several widths of batches, which is meant.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -152,7 +152,8 @@ class FineTuning:
             generator = np.random.default_rng((seed, epoch, step))
             rows = [self._captions_of[row] for row in split.image_rows[positions].tolist()]
             captions = split.captions[np.concatenate(rows)]
-            width = -(-int((captions != PAD).sum(axis=1).max()) // WIDTH_STEP) * WIDTH_STEP
+            longest = int((captions != PAD).sum(axis=1).max())
+            width = min(-(-longest // WIDTH_STEP) * WIDTH_STEP, captions.shape[1])
             inputs = {
                 "images": np.stack([augment(image, self.settings.mirror, generator) for image in images]),
                 "image_of": np.repeat(np.arange(size), list(map(len, rows))),

@@ -114,3 +114,4 @@ def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, los
     """Compile a model for training."""
     # XLA would compile each batch width anew, and on a CPU its LSTM is several times slower.
     model.compile(optimizer, loss, jit_compile="auto" if keras.backend.backend() == "jax" else False)
+    optimizer.build(model.trainable_variables)  # or a checkpoint before the first step would lack its state
