@@ -178,7 +178,8 @@ def showtell(*arguments: object) -> None:
     """Run a command, printed first."""
     words = list(map(str, arguments))
     print("$ showtell", shlex.join(words), flush=True)
-    subprocess.run([sys.executable, "-m", "showtell", *words], check=True)
+    if status := subprocess.run([sys.executable, "-m", "showtell", *words], check=False).returncode:
+        sys.exit(status)
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class SelfCritical(FrozenEncoder):
             decode="sample",
             n_best=count,
             length_penalty=0.0,
-            seed=hash((self.run.recipe.training.seed, int(model.optimizer.iterations))) % 2**32,
+            seed=self.run.recipe.training.seed + (int(model.optimizer.iterations) << 32),
         )
         samples = [caption for found in search(self._step, features, options) for caption in found]
         rewards = self._rewards(samples, np.repeat(batch, count)).reshape(-1, count)
