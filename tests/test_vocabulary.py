@@ -19,6 +19,15 @@ def test_size_and_min_count_bound_the_words():
     assert Vocabulary.build(CAPTIONS, min_count=2).words[4:] == ("dog", "a")
 
 
+def test_an_extended_vocabulary_keeps_every_id_and_appends_the_frequent_new_words():
+    old = Vocabulary.from_words(["runs", "zebra", "a"])
+    assert old.extended(CAPTIONS).words == (*old.words, "dog", "black", "sits", "the")
+    assert old.extended(CAPTIONS, min_count=2).words == (*old.words, "dog")
+    assert old.extended(CAPTIONS, size=5).words == (*old.words, "dog", "black")
+    assert old.extended(CAPTIONS, size=1).words == old.words
+    assert old.extended([]).fingerprint == old.fingerprint
+
+
 def test_a_caption_becomes_a_padded_row():
     vocabulary = Vocabulary.from_words(["a", "dog", "runs"])
     rows = vocabulary.encode(["A dog runs.", "a cat"], length=6)

@@ -158,8 +158,10 @@ def _read_vocabulary(path: Path) -> Vocabulary:
     return Vocabulary.from_words(words[4:])
 
 
-def build(examples: Sequence[Example], config: DataConfig) -> CaptionData:
+def build(examples: Sequence[Example], config: DataConfig, old: Vocabulary | None = None) -> CaptionData:
     """Make the vocabulary of the training captions, and index the captions of both splits with it.
+
+    With an `old` vocabulary, its words keep their ids, and new ones are appended.
 
     Raises CaptionFileError if no example is for training.
     """
@@ -168,11 +170,9 @@ def build(examples: Sequence[Example], config: DataConfig) -> CaptionData:
         raise CaptionFileError(
             "none of the captioned images is for training; give a split 'train', or no splits at all"
         )
-    vocabulary = Vocabulary.build(
-        (caption for example in parts["train"] for caption in example.captions),
-        config.vocabulary_size,
-        config.min_count,
-    )
+    texts = (caption for example in parts["train"] for caption in example.captions)
+    choose = old.extended if old else Vocabulary.build
+    vocabulary = choose(texts, config.vocabulary_size, config.min_count)
     splits = {split: index(part, vocabulary, config.max_length) for split, part in parts.items() if part}
     return CaptionData(vocabulary, splits)
 

@@ -40,12 +40,16 @@ class Vocabulary:
 
         Special tokens do not count towards `size`.
         """
-        splitter = _word_level([])
-        counts: Counter[str] = Counter()
-        for caption in captions:
-            counts.update(split_words(caption, splitter))
-        ordered = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls.from_words([word for word in ordered[:size] if counts[word] >= min_count])
+        return cls.from_words(_frequent_words(captions, min_count)[:size])
+
+    def extended(self, captions: Iterable[str], size: int = 5000, min_count: int = 1) -> "Vocabulary":
+        """Keep all words with their ids, and append what is new in `captions`, chosen as `build` does.
+
+        `size` bounds old and new words together, but no old one is dropped for it.
+        """
+        old = self.words[len(SPECIAL_TOKENS) :]
+        new = [word for word in _frequent_words(captions, min_count) if word not in self]
+        return self.from_words([*old, *new[: max(0, size - len(old))]])
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> "Vocabulary":
@@ -89,6 +93,9 @@ class Vocabulary:
         """Twelve hexadecimal digits that two vocabularies share only if every word has the same id."""
         return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()[:12]
 
+    def __contains__(self, word: str) -> bool:
+        return self.tokenizer.token_to_id(word) is not None
+
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
 
@@ -114,6 +121,16 @@ def split_words(caption: str, tokenizer: Tokenizer) -> list[str]:
     """Return the words of a caption as `tokenizer` would look them up."""
     normal = tokenizer.normalizer.normalize_str(caption)
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def _frequent_words(captions: Iterable[str], min_count: int) -> list[str]:
+    """Return the words that occur at least `min_count` times, the most frequent first; ties go by the alphabet."""
+    splitter = _word_level([])
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(split_words(caption, splitter))
+    frequent = [word for word, count in counts.items() if count >= min_count]
+    return sorted(frequent, key=lambda word: (-counts[word], word))
 
 
 def _word_level(words: Sequence[str]) -> Tokenizer:
