@@ -105,6 +105,16 @@ def test_every_weight_of_a_decoder_learns(either):
         assert np.abs(new - old).max() > 0, weight.path
 
 
+@pytest.mark.parametrize("kind", [ShowAndTell, ShowAttendTell])
+def test_every_weight_has_a_name_that_does_not_depend_on_models_made_before(kind):
+    first, second = (kind(11, 5, embedding_size=6, units=7, layers=2) for _ in range(2))
+    for decoder in (first, second):
+        decoder.build()
+    named = first.named_weights()
+    assert {id(weight) for weight in named.values()} == {id(weight) for weight in first.weights}
+    assert named.keys() == second.named_weights().keys() >= {"word_embedding/embeddings", "lstm_1/bias"}
+
+
 def test_dropout_acts_in_training_alone(either):
     decoder = either
     inputs = {"features": features_of(2), "tokens": np.array([[START, 4], [START, 5]])}

@@ -75,6 +75,12 @@ class Decoder(keras.Model):
         """Return the names of what `next_word` gives anew, sorted."""
         return sorted(self._lstm_shapes())
 
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """Return the weights by names that stay: `logits/kernel`. Keras' own count how many layers were made before."""
+        return {
+            f"{name}/{weight.name}": weight for name, layer in self._named_layers().items() for weight in layer.weights
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), **self.config}
@@ -105,6 +111,11 @@ class Decoder(keras.Model):
     def _drop(self, values: Any, training: bool) -> Any:
         rate = self.config["dropout"]
         return keras.random.dropout(values, rate, seed=self.dropout_seed) if training and rate else values
+
+    def _named_layers(self) -> dict[str, keras.layers.Layer]:
+        lstms = {f"lstm_{name}": lstm for name, lstm in self._all_lstms().items()}
+        dense = {"image_embedding": self.image_embedding, "logits": self.logits}
+        return {"word_embedding": self.word_embedding, **dense, **lstms}
 
     def _all_lstms(self) -> dict[str, keras.layers.LSTM]:
         return {str(layer): lstm for layer, lstm in enumerate(self.lstms)}
@@ -239,6 +250,9 @@ class ShowAttendTell(Decoder):
     def changing(self) -> list[str]:
         """Return the names of what `next_word` gives anew: the LSTMs' state, and the attention (N, G)."""
         return sorted([*self._lstm_shapes(), "attention"])
+
+    def _named_layers(self) -> dict[str, keras.layers.Layer]:
+        return {**super()._named_layers(), "cell_embedding": self.cell_embedding, "query": self.query}
 
     def _all_lstms(self) -> dict[str, keras.layers.LSTM]:
         return {"attention": self.attention_lstm, **super()._all_lstms()}

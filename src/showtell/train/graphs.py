@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import ConfigurationError
@@ -18,14 +20,18 @@ from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
 
 
 def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Return a decoder as the two ONNX graphs that `OnnxStep` runs."""
+    """Return a decoder as the two ONNX graphs that `OnnxStep` runs; weights go by `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
     features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
     tokens = keras.InputSpec("int32", (None,), name="tokens")
     state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
     outputs = ["log_probabilities", *(NEXT + name for name in decoder.changing())]
-    return _to_onnx(FirstState(decoder), features, names), _to_onnx(NextWord(decoder), [tokens, *state], outputs)
+    start = _to_onnx(FirstState(decoder), features, names)
+    step = _to_onnx(NextWord(decoder), [tokens, *state], outputs)
+    for model in (start, step):
+        _name_weights(model.graph, decoder)
+    return start, step
 
 
 def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
@@ -68,9 +74,21 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
     return exported
 
 
+def _name_weights(graph: onnx.GraphProto, decoder: Decoder) -> None:
+    # The converter keeps the weights' values and shapes, but names them by its own count.
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    names = {}
+    for name, weight in decoder.named_weights().items():
+        equal = (found for found, array in arrays.items() if np.array_equal(array, weight.numpy()))
+        if found := next(equal, None):
+            names[found] = name
+            del arrays[found]
+    _rename(graph, names)
+
+
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    for output in graph.output:
-        output.name = names.get(output.name, output.name)
+    for value in (*graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
