@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -18,6 +18,9 @@ from showtell import __version__
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.progress import bar
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
+
+if TYPE_CHECKING:
+    from showtell.train.start_from import Start
 
 app = typer.Typer(
     name="showtell",
@@ -39,6 +42,9 @@ Images = Annotated[Path, typer.Option(help="Folder of the images that the captio
 CaptionFormat = Annotated[
     Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
     typer.Option("--format", help="Format of the caption file. [recognised]"),
+]
+StartFrom = Annotated[
+    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Captioner to go on from, on new data.")
 ]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
 
@@ -231,16 +237,18 @@ def prepare(
     vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
     min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
     max_length: Annotated[int, typer.Option(help="Tokens a caption is padded to.")] = DataConfig.max_length,
+    start_from: StartFrom = None,
 ) -> None:
     """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
     from showtell import dataset
 
+    old = _load_start(start_from).vocabulary if start_from else None
     config = DataConfig(vocabulary_size, min_count, max_length)
     dataset.require_free(output)
     examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
     if images:
         examples = dataset.with_images(examples, images, skip_missing, _say)
-    data = dataset.build(examples, config)
+    data = dataset.build(examples, config, old)
     dataset.write(output, data, source=str(captions or train))
     print(dataset.summary(data))
 
@@ -257,6 +265,7 @@ def extract(
         Path | None, typer.Option(help="captions.h5: extract the images of one split of it, in its order of rows.")
     ] = None,
     split: Annotated[Literal["train", "val"], typer.Option(help="That split.")] = "train",
+    start_from: StartFrom = None,
 ) -> None:
     """Turn images into features, once; an interrupted extraction goes on where it stopped."""
     from showtell.features import extract as extract_features
@@ -269,7 +278,10 @@ def extract(
         from showtell.dataset import image_names
 
         chosen = [(name, images / name) for name in image_names(captions, split)]
-    loaded = load_encoder(EncoderConfig(encoder, encoder_weights, grid))
+    if start_from:
+        loaded = _load_start(start_from).load_encoder(encoder_weights)
+    else:
+        loaded = load_encoder(EncoderConfig(encoder, encoder_weights, grid))
     with bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
     for _, reason in features.failed:
@@ -277,6 +289,15 @@ def extract(
     print(f"{output}: {len(features.array)} images, {features.array.shape[1]} x {features.array.shape[2]} numbers each")
     if features.failed:
         raise typer.Exit(1)
+
+
+def _load_start(path: Path) -> "Start":
+    from showtell.train import require_keras
+
+    require_keras("--start-from")
+    from showtell.train.start_from import load_start
+
+    return load_start(path)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -319,11 +340,12 @@ def train(
     images: Folders = None,
     format_: CaptionFormat = None,
     skip_missing: SkipMissing = False,
+    start_from: StartFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
     settings: Any = None,
 ) -> None:
     """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
-    if resume and (recipe or captions or features or images or format_ or skip_missing or settings):
+    if resume and (recipe or captions or features or images or format_ or skip_missing or start_from or settings):
         raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
     chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
     from showtell.train import require_keras
@@ -334,6 +356,7 @@ def train(
     from showtell.train.run import Run, Sources
     from showtell.train.trainer import train as train_run
 
+    start = _load_start(start_from) if start_from else None
     if resume:
         run = Run.open(output)
         training, validation = pipeline.load(run)
@@ -341,13 +364,13 @@ def train(
         raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
     elif features and captions:
         sources = Sources.at(captions, features, images or (), skip_missing)
-        run, training, validation = pipeline.begin(output, chosen, sources)
+        run, training, validation = pipeline.begin(output, chosen, sources, start)
     elif images and len(images) == 1 and not features:
         Run.require_free(output)
         examples = dataset.read_all(captions or images[0], {}, {}, format_)
         with bar("extracting") as advance:
-            sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, _say, advance)
-        run, training, validation = pipeline.begin(output, chosen, sources)
+            sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, _say, advance, start)
+        run, training, validation = pipeline.begin(output, chosen, sources, start)
     else:
         raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
     with bar("training", "steps") as advance:

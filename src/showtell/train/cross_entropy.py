@@ -10,7 +10,8 @@ from showtell.recipe import TrainingConfig
 from showtell.train.batches import Batches, TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, MaskedCrossEntropy, new_decoder, set_word_vectors
 from showtell.train.phases import FrozenEncoder, compile_model, make_optimizer
-from showtell.train.run import Run
+from showtell.train.run import START_WEIGHTS, Run
+from showtell.train.start_from import grow
 from showtell.train.word_vectors import read_word_vectors
 from showtell.vocabulary import END, PAD
 
@@ -32,7 +33,7 @@ class CrossEntropy(FrozenEncoder):
         self._say = say
 
     def new_model(self) -> Decoder:
-        """Make the recipe's decoder, untrained."""
+        """Make the recipe's decoder, untrained, or with the weights that the run was started from."""
         model = self.run.recipe.model
         decoder = new_decoder(model, len(self.run.vocabulary), self._training.features.shape[2])
         if model.word_vectors:
@@ -41,6 +42,10 @@ class CrossEntropy(FrozenEncoder):
                 decoder, words, read_word_vectors(Path(model.word_vectors), model.embedding_size, set(words))
             )
             self._say(f"{model.word_vectors}: vectors for {known} of {len(words)} words ({known / len(words):.0%})")
+        if self.run.sources.start_from:
+            with np.load(self.run.folder / START_WEIGHTS) as weights:
+                new = grow(decoder, dict(weights))
+            self._say(f"starting from {self.run.sources.start_from}, with {new} new words")
         optimizer = make_optimizer(self.settings, self.steps_an_epoch)
         compile_model(decoder, optimizer, MaskedCrossEntropy(self.settings.label_smoothing))
         return decoder

@@ -20,8 +20,8 @@ def network(path: Path, output: str) -> keras.Model:
     Its batch normalisation is folded into the convolutions, so that it has no statistics that training could change.
 
     Args:
-        path: efficientnet_lite2.onnx.
-        output: "grid" or "pooled".
+        path: efficientnet_lite2.onnx, or a part of it with other weights.
+        output: the output to take: "grid" or "pooled"; "features" of a part.
 
     Returns:
         A model from images (N, 224, 224, 3) uint8 to features (N, 49, 352) or (N, 1, 1280), float32.

@@ -52,11 +52,16 @@ def _output(config: EncoderConfig) -> str:
     return "grid" if config.grid else "pooled"
 
 
-def trainable_network(config: EncoderConfig, layers: int) -> Any:
+def trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
     """Return an encoder of the table as a Keras model, images (N, H, W, 3) uint8 -> features (N, G, D), to be trained.
 
     Only its last `layers` layers with weights will learn. Batch normalisation never does: its statistics would be those
     of small batches.
+
+    Args:
+        config: which encoder.
+        layers: how many of its layers will learn.
+        file: ONNX, efficientnet_lite2 with other weights than those of the table.
     """
     import keras
 
@@ -67,7 +72,8 @@ def trainable_network(config: EncoderConfig, layers: int) -> Any:
         if config.encoder == "efficientnet_lite2":
             from showtell.train.efficientnet_lite import network as efficientnet_lite
 
-            network = efficientnet_lite(EFFICIENTNET_LITE2, _output(config))
+            source = (file, "features") if file else (EFFICIENTNET_LITE2, _output(config))
+            network = efficientnet_lite(*source)
         else:
             network = KerasEncoder(config).model
     finally:

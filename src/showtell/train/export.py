@@ -19,7 +19,7 @@ from showtell.train.decoders import Decoder, KerasStep
 from showtell.train.fine_tuning import INT8_ENCODER, tuned_encoder
 from showtell.train.graphs import decoder_graphs, encoder_graph
 from showtell.train.phases import best_decoder
-from showtell.train.quantize import calibration_images, quantize_decoder, quantize_encoder
+from showtell.train.quantize import calibration_images, is_quantized, quantize_decoder, quantize_encoder
 from showtell.train.run import Run
 
 PARITY_IMAGES = 100
@@ -108,9 +108,11 @@ def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bo
         folder = run.fine_tuning.folder
         tuned_encoder(run.fine_tuning, training, int8)
         return (folder / "encoder.onnx").read_bytes(), (folder / INT8_ENCODER).read_bytes() if int8 else None
-    model = encoder_graph(encoder).SerializeToString()
+    model = run.start_encoder.read_bytes() if run.start_encoder else encoder_graph(encoder).SerializeToString()
     if not int8:
         return model, None
+    if is_quantized(model):
+        return model, model
     images = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
     return model, quantize_encoder(model, images)
 

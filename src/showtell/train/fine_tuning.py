@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError, ImageError
 from showtell.features import extract
 from showtell.files import sha256, written_whole
@@ -124,7 +125,9 @@ class FineTuning:
 
     def new_model(self) -> EncoderDecoder:
         """Join the encoder with the decoder of the phase before."""
-        encoder = trainable_network(self.run.recipe.encoder, self.settings.fine_tuned_layers)
+        encoder = trainable_network(
+            self.run.recipe.encoder, self.settings.fine_tuned_layers, self._before.start_encoder
+        )
         model = EncoderDecoder(encoder, best_decoder(self._before))
         model.build()
         rate = self.settings.fine_tuning_learning_rate
@@ -191,6 +194,15 @@ class FineTuning:
             yield pixels
 
 
+def tuned_info(run: Run) -> EncoderInfo:
+    """Describe the encoder of a fine-tuning that is over. Raises ConfigurationError if it is not."""
+    path = run.folder / "encoder.onnx"
+    if run.encoder is None or not path.exists():
+        raise ConfigurationError(f"{path}: not there; the fine-tuning has not come to an end yet")
+    # One fingerprint for float and 8 bits: a quantised encoder goes by what it was made from.
+    return replace(run.encoder, fingerprint=sha256(path)[:12])
+
+
 def tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> OnnxEncoder:
     """Return the encoder of a fine-tuning that is over, as it was trained, or quantised to 8 bits.
 
@@ -202,17 +214,13 @@ def tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> OnnxEncoder:
     Raises:
         ConfigurationError: if the fine-tuning is not over.
     """
-    path = run.folder / "encoder.onnx"
-    if run.encoder is None or not path.exists():
-        raise ConfigurationError(f"{path}: not there; the fine-tuning has not come to an end yet")
+    info, path = tuned_info(run), run.folder / "encoder.onnx"
     if int8:
         source, path = path, run.folder / INT8_ENCODER
         if not path.exists():
-            pixels = calibration_images(run.encoder.preprocess, Path(run.sources.images[0]), training.images)
+            pixels = calibration_images(info.preprocess, Path(run.sources.images[0]), training.images)
             with written_whole(path) as temporary:
                 temporary.write_bytes(quantize_encoder(source.read_bytes(), pixels))
-    # One fingerprint for both: a quantised encoder goes by what it was made from.
-    info = replace(run.encoder, fingerprint=sha256(run.folder / "encoder.onnx")[:12])
     return OnnxEncoder(open_session(path), info)
 
 

@@ -11,9 +11,11 @@ from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.features import Features, extract
 from showtell.recipe import Recipe
+from showtell.sessions import OnnxEncoder, open_session
 from showtell.train.batches import TrainingSplit, join
 from showtell.train.encoders import load_encoder
 from showtell.train.run import Run, Sources
+from showtell.train.start_from import Start
 from showtell.vocabulary import Vocabulary
 
 Say = Callable[[str], None]
@@ -21,15 +23,24 @@ Count = Callable[[int, int], None]
 
 
 def prepare_run(
-    folder: Path, recipe: Recipe, examples: list[Example], images: Path, skip_missing: bool, say: Say, progress: Count
+    folder: Path,
+    recipe: Recipe,
+    examples: list[Example],
+    images: Path,
+    skip_missing: bool,
+    say: Say,
+    progress: Count,
+    start: Start | None = None,
 ) -> Sources:
     """Write captions.h5 and the features of the captioned images into a run's folder, going on where it stopped."""
+    if start:
+        recipe = start.applied_to(recipe)
     examples = dataset.with_images(examples, [images], skip_missing, say)
-    data = dataset.build(examples, recipe.data)
+    data = dataset.build(examples, recipe.data, start.vocabulary if start else None)
     say(dataset.summary(data))
     dataset.write(folder / "captions.h5", data, source=str(images))
     names = [name for split in data.splits.values() for name in split.images or ()]
-    encoder = load_encoder(recipe.encoder)
+    encoder = start.load_encoder(recipe.encoder.encoder_weights) if start else load_encoder(recipe.encoder)
     say(f"extracting features of {len(names)} images with {encoder.info}")
     features = extract([(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress)
     for _, reason in features.failed:
@@ -37,14 +48,21 @@ def prepare_run(
     return Sources.at(folder / "captions.h5", [folder / "features.npy"], [images], skip_missing=True)
 
 
-def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, TrainingSplit, TrainingSplit | None]:
+def begin(
+    folder: Path, recipe: Recipe, sources: Sources, start: Start | None = None
+) -> tuple[Run, TrainingSplit, TrainingSplit | None]:
     """Begin a run on prepared data, and load them.
 
     Raises:
         ConfigurationError: if there is a run in `folder` already.
+        MismatchError: if words or features are not those of the start.
         ShowtellError: if the data cannot be read or do not belong together.
     """
     vocabulary, encoder, training, validation = _load(sources)
+    if start:
+        start.require_fitting(vocabulary, sources.captions, encoder, sources.features[0])
+        recipe = start.applied_to(recipe)
+        sources = replace(sources, start_from=str(start.path.resolve()))
     if recipe.model.decoder == "show_attend_tell" and training.features.shape[1] == 1:
         raise ConfigurationError(
             f"show_attend_tell looks at the cells of a grid, but {sources.features[0]} has one vector an image; "
@@ -55,6 +73,9 @@ def begin(folder: Path, recipe: Recipe, sources: Sources) -> tuple[Run, Training
         settings |= {"encoder": encoder.name, "grid": encoder.cells > 1}
     if recipe.model.word_vectors:
         settings["word_vectors"] = str(Path(recipe.model.word_vectors).resolve())
+    Run.require_free(folder)
+    if start:
+        start.keep_in(folder)  # before the settings: what is there without them is no run
     run = Run.create(folder, recipe.override(settings), sources, encoder, vocabulary)
     return run, training, validation
 
@@ -109,6 +130,8 @@ def export_run(
     training, validation = load(run)
     if run.fine_tuning:
         encoder: Encoder = tuned_encoder(run.fine_tuning, training, int8=False)
+    elif run.start_encoder:
+        encoder = OnnxEncoder(open_session(run.start_encoder), recorded)
     else:
         settings = run.recipe.encoder
         encoder = load_encoder(replace(settings, encoder_weights=encoder_weights or settings.encoder_weights))

@@ -68,6 +68,11 @@ def quantize_decoder(model: bytes) -> bytes:
         return target.read_bytes()
 
 
+def is_quantized(model: bytes) -> bool:
+    """Say whether an ONNX graph is one that `quantize_encoder` has made."""
+    return any(node.op_type == "DequantizeLinear" for node in onnx.load_from_string(model).graph.node)
+
+
 class _Images(CalibrationDataReader):
     def __init__(self, pixels: np.ndarray):
         self._batches = iter(np.array_split(pixels, max(1, len(pixels) // 8)))

@@ -10,6 +10,8 @@ tensorboard/
 fine-tuning/            the second phase: from checkpoints/ on the same again, and encoder.onnx, which belongs to
                         best.keras; when it is over, encoder-int8.onnx and the features that this one makes
 self-critical/          the last phase: from checkpoints/ on the same again
+start/                  if the run was started from another: the weights of its decoder, and encoder.onnx, its encoder,
+                        unless that is one of the table
 """
 
 import json
@@ -28,6 +30,8 @@ from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
 
 KEPT_CHECKPOINTS = 2
+START_WEIGHTS = Path("start", "weights.npz")
+START_ENCODER = Path("start", "encoder.onnx")
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Sources:
         features: a feature file, or two: training, validation.
         images: the folder of the images, or two likewise; none if they are not at hand.
         skip_missing: whether captioned images without features are left out.
+        start_from: the run or bundle that training started from, if any.
     """
 
     captions: str
     features: tuple[str, ...]
     images: tuple[str, ...] = ()
     skip_missing: bool = False
+    start_from: str = ""
 
     @classmethod
     def at(cls, captions: Path, features: Sequence[Path], images: Sequence[Path], skip_missing: bool) -> "Sources":
@@ -150,6 +156,12 @@ class Run:
     def final(self) -> "Run":
         """The last phase that the recipe has."""
         return self.self_critical or self.fine_tuning or self
+
+    @property
+    def start_encoder(self) -> Path | None:
+        """The ONNX file of the encoder, if the run was started from one that is not of the table."""
+        path = self.folder / START_ENCODER
+        return path if self.sources.start_from and path.exists() else None
 
     @property
     def search_options(self) -> SearchOptions:

@@ -129,7 +129,7 @@ class _Phase:
 
     def train(self) -> None:
         """Train until the last epoch has ended; do nothing if it had before."""
-        if len(self._run.history()) >= self._phase.epochs + self._is_later:
+        if len(self._run.history()) >= self._phase.epochs + self._has_learnt:
             return
         model = self._run.newest()
         if self._is_later:
@@ -142,9 +142,9 @@ class _Phase:
         self._step = KerasStep(self._phase.decoder(model))  # kept, because every new one is compiled anew
         steps_an_epoch = self._phase.steps_an_epoch
         with SummaryWriter(str(self._run.folder / "tensorboard")) as self._board:
-            if self._is_later and not self._run.history():
+            if self._has_learnt and not self._run.history():
                 self._begin_epoch()
-                self._end_epoch(-1)  # what the phase before has left, so that this one's best is not worse
+                self._end_epoch(-1)  # what it begins with, so that its best is not worse
             for epoch in range(self._phase.epochs):
                 self._begin_epoch()
                 done = int(model.optimizer.iterations) - epoch * steps_an_epoch
@@ -152,12 +152,16 @@ class _Phase:
                     for batch in self._phase.batches(epoch, max(done, 0)):
                         loss, captions = self._phase.train_on(model, batch, epoch)
                         self._end_step(epoch, loss, captions)
-                if len(self._run.history()) <= epoch + self._is_later:
+                if len(self._run.history()) <= epoch + self._has_learnt:
                     self._end_epoch(epoch)
 
     @property
     def _is_later(self) -> bool:
         return self._run.folder != self._whole.folder
+
+    @property
+    def _has_learnt(self) -> bool:
+        return self._is_later or bool(self._whole.sources.start_from)
 
     def _begin_epoch(self) -> None:
         self._began = time.monotonic(), time.process_time()
@@ -228,7 +232,7 @@ class _Phase:
         if last:
             self._sample(step)
         # Every model begins by saying the same of all images.
-        if collapsed and (epoch >= PATIENCE or last or self._is_later):
+        if collapsed and (epoch >= PATIENCE or last or self._has_learnt):
             self._say(
                 f"WARNING: {collapsed.scores.distinct:.1%} of captions are distinct, and the loss with exchanged "
                 f"images is {collapsed.shuffled_loss:.3f} against {collapsed.loss:.3f}. {monitors.COLLAPSE_ADVICE}"
