@@ -67,6 +67,37 @@ class Recurrent:
         return log_probs.astype(np.float32), {"hidden": hidden}
 
 
+class Looking(Sentences):
+    """Its attention (N, G) tells what it is asked: G equal cells with the image's set and all words before, as digits.
+
+    The weights of a word are therefore known from its caption: they name the words before it, and not the word itself.
+    """
+
+    def __init__(self, *sets: dict[str, float], cells: int = 2, from_the_start: bool = False):
+        super().__init__(*sets)
+        self.cells, self.from_the_start = cells, from_the_start
+
+    def start(self, features):
+        unused = {"attention": np.full((len(features), self.cells), np.nan)} if self.from_the_start else {}
+        return {**super().start(features), **unused}
+
+    def __call__(self, tokens, state):
+        log_probs, state = super().__call__(tokens, state)
+        told = [number_of(number, prefix) for number, (_, *prefix) in zip(state["set"], state["prefix"], strict=True)]
+        return log_probs, {**state, "attention": np.repeat(np.array(told, float)[:, None], self.cells, axis=1)}
+
+
+def number_of(image_set: int, words) -> int:
+    """Write a set and the words after it as one number, so small that float32 holds it."""
+    return int("".join(map(str, (image_set + 1, *words))))
+
+
+def assert_attention_follows(hypothesis: Hypothesis, image_set: int, cells: int = 2) -> None:
+    expected = [number_of(image_set, hypothesis.tokens[:place]) for place in range(len(hypothesis.tokens))]
+    assert hypothesis.attention.shape == (len(expected), cells) and hypothesis.attention.dtype == np.float32
+    assert (hypothesis.attention == np.array(expected)[:, None]).all()
+
+
 def images(*numbers: int) -> np.ndarray:
     return np.array(numbers, dtype=np.float32).reshape(-1, 1, 1)
 
@@ -119,6 +150,59 @@ def test_the_state_follows_its_beam():
     for found, known in zip(results, (mirrored, sentences, mirrored), strict=True):
         assert [text(hypothesis) for hypothesis in found] == sorted(known, key=known.__getitem__, reverse=True)
         assert [math.exp(h.log_prob) for h in found] == pytest.approx(sorted(known.values(), reverse=True), abs=1e-6)
+
+
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_attention_follows_its_word_and_its_beam(from_the_start):
+    # Sentences end after 1, 3 and 4 words, and live rows change place at every step.
+    sentences = {"abcd": 0.2, "abdc": 0.04, "bacd": 0.25, "badc": 0.07, "cab": 0.08, "cbad": 0.3, "d": 0.06}
+    mirrored = {sentence[::-1]: probability for sentence, probability in sentences.items()}
+    step = Looking(sentences, mirrored, from_the_start=from_the_start)
+    for size in (3, 7):
+        results = search(step, images(1, 0, 1), SearchOptions(beam_size=size, n_best=size))
+        assert [len(found) for found in results] == [size] * 3
+        for found, image_set in zip(results, (1, 0, 1), strict=True):
+            for hypothesis in found:
+                assert_attention_follows(hypothesis, image_set)
+
+
+def test_attention_by_hand():
+    [[found]] = search(Looking(GARDEN_PATH), images(0), SearchOptions(beam_size=2))
+    # Set 0 is written 1. "b" (5) was looked for before any word, "c" when "b" was there, and <end> has no row.
+    assert text(found) == "bc"
+    assert found.attention.tolist() == [[1, 1], [15, 15]]
+
+
+def test_attention_of_captions_that_are_cut_drawn_or_empty():
+    step = Looking({"abc": 0.6, "abd": 0.3, "d": 0.1}, {"": 0.7, "a": 0.3})
+    [one, two] = search(step, images(0, 1), SearchOptions(beam_size=2, n_best=2, max_length=2))
+    assert [(text(h), h.finished) for h in one] == [("d", True), ("ab", False)]
+    assert [text(h) for h in two] == ["", "a"] and two[0].attention.shape == (0, 2)
+    drawn = search(step, images(0, 1), SearchOptions(decode="sample", n_best=20, seed=0))
+    assert len({text(h) for found in drawn for h in found}) > 3
+    greedy = search(step, images(0, 1), SearchOptions(decode="greedy"))
+    for results in ((one, two), drawn, greedy):
+        for image_set, found in enumerate(results):
+            for hypothesis in found:
+                assert_attention_follows(hypothesis, image_set)
+
+
+def test_a_model_without_attention_gives_none_and_attention_is_no_part_of_equality():
+    [[without]] = search(Sentences(GARDEN_PATH), images(0))
+    [[with_it]] = search(Looking(GARDEN_PATH), images(0))
+    assert without.attention is None and with_it.attention is not None
+    assert without == with_it and hash(without) == hash(with_it)
+
+
+def test_the_attention_of_an_ensemble_is_the_mean_of_those_that_have_it():
+    # Where the sets are 0 and 2, the second model's numbers are greater by 2 in the first digit.
+    one, three = {"ab": 0.6, "c": 0.4}, [{"d": 1.0}, {"d": 1.0}, {"ab": 0.7, "c": 0.3}]
+    features = [images(0), images(2), images(0)]
+    [[found]] = search(Ensemble([Looking(one), Looking(*three), Sentences(one)]), features)
+    assert text(found) == "ab"
+    assert found.attention.tolist() == [[2, 2], [24, 24]]
+    [[found]] = search(Ensemble([Looking(one), Looking(*three, cells=4), Sentences(one)]), features)
+    assert text(found) == "ab" and found.attention is None
 
 
 def test_length_penalty_prefers_the_longer_sentence():

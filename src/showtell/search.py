@@ -7,7 +7,7 @@ how many rows an image may have; the loop knows a model only through the `Step` 
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, Protocol
 
@@ -24,8 +24,9 @@ class Step(Protocol):
     """A model that scores the next word of many captions at a time, one caption a row.
 
     The state is a dict of at least one array; all have their rows on axis 0. It holds whatever the model must remember
-    of a row, the image included. Attention weights, if any, are its entry "attention" (N, G). Calls must not write into
-    the state that they are given.
+    of a row, the image included. Its entry "attention" (N, G), if there is one, holds the weights with which the cells
+    of the image were looked at for the log-probabilities that came with it; a first state need not have it. Calls must
+    not write into the state that they are given.
     """
 
     def start(self, features: Any) -> State:
@@ -104,6 +105,8 @@ class Hypothesis:
         token_log_probs: the terms of `log_prob`, one for each word and one for `<end>`.
         score: `log_prob` under the length penalty; captions are ranked by it.
         finished: whether the model ended the caption; otherwise it was cut, at `max_length` or for want of a word.
+        attention: (words, G) float32, the weights with which the image's cells were looked at for each of `tokens`;
+            None if the model has no attention. No part of equality.
     """
 
     tokens: tuple[int, ...]
@@ -111,6 +114,7 @@ class Hypothesis:
     token_log_probs: tuple[float, ...]
     score: float
     finished: bool
+    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def search(step: Step, features: Any, options: SearchOptions | None = None) -> list[list[Hypothesis]]:
@@ -145,6 +149,8 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
 
     while len(live.images):
         log_probs, state = step(live.tokens[:, -1], live.state)
+        if live.attention is None and "attention" in state:
+            live.attention = np.empty((len(live.tokens), 0, state["attention"].shape[1]), np.float32)
         _check(log_probs, options)
         allowed = np.array(log_probs)
         _mask(allowed, live.tokens, options)
@@ -159,8 +165,7 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
         ends[:, width:] = False
         for group, place in np.argwhere(ends):
             row = candidates.parents[group, place]
-            terms = [*live.log_probs[row], candidates.log_probs[group, place]]
-            captions[live.images[group]].add(live.tokens[row], terms, finished=True)
+            captions[live.images[group]].add(live, row, end=candidates.log_probs[group, place])
 
         survivors = candidates.at(np.argsort(candidates.tokens == END, axis=1, kind="stable")[:, :width])
         survivors.totals[survivors.tokens == END] = -np.inf
@@ -173,7 +178,7 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
         cut = np.repeat(done & (floors == -np.inf), live.group_size) & (live.totals > -np.inf)
         cut[candidates.parents[ends]] = False
         for row in np.flatnonzero(cut):
-            captions[live.images[row // live.group_size]].add(live.tokens[row], live.log_probs[row], finished=False)
+            captions[live.images[row // live.group_size]].add(live, row)
 
         live = live.extended(survivors, ~done, state)
 
@@ -183,7 +188,8 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
 class Ensemble:
     """Several models as one `Step` that averages their probabilities; all must have the same vocabulary.
 
-    Its state holds the entries of every model, as "0/name" for the first.
+    Its state holds the entries of every model, as "0/name" for the first; and "attention", the mean of the weights of
+    those that have any, if they look at equal numbers of cells.
     """
 
     def __init__(self, steps: Sequence[Step]):
@@ -206,8 +212,9 @@ class Ensemble:
         """Return the logarithm of the mean probabilities (N, V), and the new state."""
         own: list[State] = [{} for _ in self.steps]
         for name, leaf in state.items():
-            index, own_name = name.split("/", 1)
-            own[int(index)][own_name] = leaf
+            index, slash, own_name = name.partition("/")
+            if slash:
+                own[int(index)][own_name] = leaf
         log_probs, states = zip(*(step(tokens, part) for step, part in zip(self.steps, own, strict=True)), strict=True)
         sizes = [array.shape[1] for array in log_probs]
         if len(set(sizes)) > 1:
@@ -217,7 +224,11 @@ class Ensemble:
 
     @staticmethod
     def _merged(states: Sequence[State]) -> State:
-        return {f"{index}/{name}": leaf for index, state in enumerate(states) for name, leaf in state.items()}
+        merged = {f"{index}/{name}": leaf for index, state in enumerate(states) for name, leaf in state.items()}
+        weights = [state["attention"] for state in states if "attention" in state]
+        if len({each.shape for each in weights}) == 1:
+            merged["attention"] = np.mean(weights, axis=0)
+        return merged
 
 
 @dataclass
@@ -245,6 +256,8 @@ class _Rows:
         log_probs: (N, words) the model's log-probabilities of the words.
         totals: (N,) their sums; -inf for a dead row, which fills a group that has fewer captions than places.
         state: the model's state.
+        attention: (N, words, G) float32, the weights with which the words were looked for; None before the first step,
+            and for ever if the model has no attention.
     """
 
     images: np.ndarray
@@ -252,6 +265,7 @@ class _Rows:
     log_probs: np.ndarray
     totals: np.ndarray
     state: State
+    attention: np.ndarray | None = None
 
     @classmethod
     def before_the_first_word(cls, images: np.ndarray, state: State) -> "_Rows":
@@ -267,12 +281,17 @@ class _Rows:
     def extended(self, survivors: _Candidates, kept: np.ndarray, state: State) -> "_Rows":
         """Return the rows of the groups kept (groups,) bool, each caption longer by a word."""
         parents = survivors.parents[kept].ravel()
+        attention = None
+        if self.attention is not None:
+            latest = state["attention"][parents, None].astype(np.float32, copy=False)
+            attention = np.concatenate([self.attention[parents], latest], axis=1)
         return _Rows(
             self.images[kept],
             np.column_stack([self.tokens[parents], survivors.tokens[kept].ravel()]),
             np.column_stack([self.log_probs[parents], survivors.log_probs[kept].ravel()]),
             survivors.totals[kept].ravel(),
             {name: leaf[parents] for name, leaf in state.items()},
+            attention,
         )
 
 
@@ -291,12 +310,15 @@ class _Captions:
         """The score that a caption must exceed to be of use."""
         return self.finished[0][0] if len(self.finished) == self.size else -np.inf
 
-    def add(self, tokens: np.ndarray, log_probs: Sequence[float] | np.ndarray, finished: bool) -> None:
-        """Close the caption of tokens (1 + words,), `<start>` first."""
-        terms = tuple(map(float, log_probs))
+    def add(self, rows: _Rows, row: int, end: float | None = None) -> None:
+        """Close the caption of a row, by `<end>` of this log-probability; None if it is cut."""
+        terms = tuple(map(float, rows.log_probs[row])) + (() if end is None else (float(end),))
         score = _score(sum(terms), max(len(terms), 1), self.options)
-        hypothesis = Hypothesis(tuple(tokens[1:].tolist()), sum(terms), terms, score, finished)
-        if not finished:
+        # A copy, so that the weights of the other rows need not be kept.
+        attention = None if rows.attention is None else rows.attention[row].copy()
+        words = tuple(rows.tokens[row, 1:].tolist())
+        hypothesis = Hypothesis(words, sum(terms), terms, score, end is not None, attention)
+        if end is None:
             self.cut.append(hypothesis)
             return
         heapq.heappush(self.finished, (score, next(self.ages), hypothesis))
