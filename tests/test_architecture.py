@@ -13,7 +13,7 @@ HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "fastapi", "onnx"
 LAYERS = [
     {"cli", "__main__"},
     {"train"},
-    {"evaluation", "gallery", "captioner", "drawing", "tutorial_data"},
+    {"evaluation", "gallery", "captioner", "attention_map", "drawing", "tutorial_data"},
     {"bundle", "dataset"},
     {
         "search",

@@ -1,7 +1,7 @@
 """The captioner: from image files to captions."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import tee
 from pathlib import Path
@@ -31,12 +31,15 @@ class Caption:
         log_prob: its natural log-probability under the model, a sum over its words and its end.
         score: the same under the length penalty; captions of an image are ranked by it.
         tokens: its words.
+        attention: (words, G) float32, the weights with which the G cells of the image were looked at for each of
+            `tokens`, rows of a square grid from the top; None if the model has no attention. No part of equality.
     """
 
     text: str
     log_prob: float
     score: float
     tokens: tuple[str, ...]
+    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,13 @@ class Captioner:
         """How captions are sought unless one asks otherwise."""
         return self.bundles[0].search
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether captions come with attention weights."""
+        blank = [np.zeros((1, each.size, each.size, 3), np.uint8) for each in self.preprocesses]
+        [[found]] = self.search(blank, SearchOptions(decode="greedy", max_length=1))
+        return found.attention is not None
+
     @cached_property
     def step(self) -> Step:
         """The decoder, or the ensemble of decoders."""
@@ -137,4 +147,4 @@ class Captioner:
 
     def _caption(self, found: Hypothesis) -> Caption:
         words = tuple(self.vocabulary.words[token] for token in found.tokens)
-        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, words)
+        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, words, found.attention)

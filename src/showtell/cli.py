@@ -97,6 +97,10 @@ def caption(
         Path | None,
         typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR, a new folder."),
     ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write where each word of a caption looked to DIR, a new folder."),
+    ] = None,
 ) -> None:
     """Caption images."""
     from showtell.captioner import Captioner
@@ -107,11 +111,14 @@ def caption(
     if beam_size is None:
         beam_size = max(captioner.search_options.beam_size, n_best)
     options = replace(captioner.search_options, beam_size=beam_size, **changes)
-    gallery = None
-    if annotate:
-        from showtell.gallery import Gallery
+    if attention and not captioner.has_attention:
+        raise ConfigurationError("--attention needs a model with attention; name one with --model")
+    gallery = maps = None
+    if annotate or attention:
+        from showtell.gallery import AttentionGallery, Gallery
 
-        gallery = Gallery(annotate)
+        gallery = Gallery(annotate) if annotate else None
+        maps = AttentionGallery(attention) if attention else None
     alone = len(paths) == 1 and not paths[0].is_dir()
     done = failed = 0
     for result in captioner.caption(find(paths), options):
@@ -133,7 +140,9 @@ def caption(
                 for found in result.captions:
                     print(found.text if alone else f"{_printable(path)}\t{found.text}", flush=True)
             if gallery:
-                gallery.add(Path(path), best)
+                gallery.add(Path(path), result.captions[0])
+            if maps:
+                maps.add(Path(path), result.captions[0])
         if as_json:
             print("[" if done + failed == 1 else ",", json.dumps(entry), flush=True)
     if as_json:

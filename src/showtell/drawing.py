@@ -25,14 +25,9 @@ def titled(image: Image.Image, caption: str) -> Image.Image:
         caption: the title; runs of white space count as one space.
     """
     scale = min(max(1.0, MIN_WIDTH / image.width), MAX_SIDE / max(image.size))
-    picture = _scaled(image, scale)
+    picture = scaled(image, scale)
     width = max(MIN_WIDTH, picture.width)
-    text = _Text(caption, font_size=width // 24, width=round(0.94 * width))
-    band = text.height + text.line_height  # half a line above the title, half a line below
-    canvas = Image.new("RGB", (width, band + picture.height), PAPER)
-    text.draw(canvas, center=width // 2, top=text.line_height // 2)
-    canvas.paste(picture, ((width - picture.width) // 2, band))
-    return canvas
+    return under(Text(caption, font_size=width // 24, width=round(0.94 * width)), picture, width)
 
 
 def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
@@ -55,8 +50,9 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Ima
     rows = math.ceil(len(images) / math.ceil(math.sqrt(1.5 * len(images))))
     columns = math.ceil(len(images) / rows)
     width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
-    texts = [[_Text(caption, font_size=max(14, width // 20), width=width)] for caption in captions]
-    return _grid(images, texts, columns, width)
+    texts = [[Text(caption, font_size=max(14, width // 20), width=width)] for caption in captions]
+    pictures, cell = thumbnails(images, width)
+    return grid(pictures, texts, columns, cell, _gutter(width))
 
 
 @dataclass(frozen=True)
@@ -81,38 +77,57 @@ def panel_sheet(groups: Mapping[str, Sequence[Panel]]) -> Image.Image:
     for heading, panels in groups.items():
         texts = [
             [
-                _Text(panel.caption, font_size=max(14, width // 18), width=width),
-                *(_Text(remark, max(12, width // 22), width, FAINT_INK) for remark in panel.remarks),
+                Text(panel.caption, font_size=max(14, width // 18), width=width),
+                *(Text(remark, max(12, width // 22), width, FAINT_INK) for remark in panel.remarks),
             ]
             for panel in panels
         ]
-        parts.append((_Text(heading, 24, width), _grid([panel.image for panel in panels], texts, len(panels), width)))
-    size = max(grid.width for _, grid in parts), sum(heading.height + grid.height for heading, grid in parts) + 24
+        pictures, cell = thumbnails([panel.image for panel in panels], width)
+        parts.append((Text(heading, 24, width), grid(pictures, texts, len(panels), cell, _gutter(width))))
+    size = max(row.width for _, row in parts), sum(title.height + row.height for title, row in parts) + 24
     sheet = Image.new("RGB", size, PAPER)
     top = 24
-    for title, grid in parts:
+    for title, row in parts:
         title.draw(sheet, center=sheet.width // 2, top=top)
-        sheet.paste(grid, ((sheet.width - grid.width) // 2, top + title.height))
-        top += title.height + grid.height
+        sheet.paste(row, ((sheet.width - row.width) // 2, top + title.height))
+        top += title.height + row.height
     return sheet
 
 
-def _grid(images: Sequence[Image.Image], texts: Sequence[Sequence["_Text"]], columns: int, width: int) -> Image.Image:
-    """Return images in cells `width` wide, with the texts of each under it."""
-    rows = math.ceil(len(images) / columns)
+def under(title: "Text", picture: Image.Image, width: int) -> Image.Image:
+    """Return a picture in a sheet of a width, with a title in a band above it."""
+    band = title.height + title.line_height  # half a line above the title, half a line below
+    canvas = Image.new("RGB", (width, band + picture.height), PAPER)
+    title.draw(canvas, center=width // 2, top=title.line_height // 2)
+    canvas.paste(picture, ((width - picture.width) // 2, band))
+    return canvas
+
+
+def _gutter(width: int) -> int:
+    return max(24, width // 12)
+
+
+def thumbnails(images: Sequence[Image.Image], width: int) -> tuple[list[Image.Image], tuple[int, int]]:
+    """Return images fitted into cells of a width and of the shape that is their median, and the cells' size."""
     median = sorted(image.width / image.height for image in images)[len(images) // 2]
     height = round(width / min(max(median, 0.75), 1.5))
-    gutter = max(24, width // 12)
-    above = gutter // 3  # between a picture and its caption, and between texts
+    return [scaled(image, min(width / image.width, height / image.height)) for image in images], (width, height)
+
+
+def grid(
+    pictures: Sequence[Image.Image], texts: Sequence[Sequence["Text"]], columns: int, cell: tuple[int, int], gutter: int
+) -> Image.Image:
+    """Lay pictures out from left to right and top to bottom, each in a cell (width, height) with its texts under it."""
+    width, height = cell
+    above = gutter // 3  # between a picture and its text, and between texts
     heights = [sum(above + text.height for text in paragraphs) for paragraphs in texts]
     row_heights = [height + max(heights[first : first + columns]) for first in range(0, len(texts), columns)]
-    size = (columns * (width + gutter) + gutter, sum(row_heights) + (rows + 1) * gutter)
+    size = (columns * (width + gutter) + gutter, sum(row_heights) + (len(row_heights) + 1) * gutter)
     sheet = Image.new("RGB", size, PAPER)
-    for index, (image, paragraphs) in enumerate(zip(images, texts, strict=True)):
+    for index, (picture, paragraphs) in enumerate(zip(pictures, texts, strict=True)):
         row, column = divmod(index, columns)
         left = gutter + column * (width + gutter)
         bottom = sum(row_heights[:row]) + (row + 1) * gutter + height
-        picture = _scaled(image, min(width / image.width, height / image.height))
         sheet.paste(picture, (left + (width - picture.width) // 2, bottom - picture.height))
         for text in paragraphs:
             text.draw(sheet, center=left + width // 2, top=bottom + above)
@@ -120,7 +135,7 @@ def _grid(images: Sequence[Image.Image], texts: Sequence[Sequence["_Text"]], col
     return sheet
 
 
-class _Text:
+class Text:
     """A caption in centred lines, none wider than `width` pixels and all about equally long."""
 
     def __init__(self, text: str, font_size: int, width: int, ink: str = INK):
@@ -141,6 +156,7 @@ class _Text:
 
     @property
     def height(self) -> int:
+        """Pixels from the top of the first line to the bottom of the last."""
         return len(self.lines) * self.line_height
 
     def _wrapped(self, words: Iterable[str], width: int) -> list[str]:
@@ -161,6 +177,7 @@ class _Text:
         yield word[start:]
 
     def draw(self, canvas: Image.Image, center: int, top: int) -> None:
+        """Draw the lines into a canvas, their middle at `center`, the first below `top`."""
         pen = ImageDraw.Draw(canvas)
         for number, line in enumerate(self.lines):
             pen.text(
@@ -168,6 +185,7 @@ class _Text:
             )
 
 
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
+def scaled(image: Image.Image, scale: float) -> Image.Image:
+    """Return an image with its sides multiplied by a number."""
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.LANCZOS)

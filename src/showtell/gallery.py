@@ -1,10 +1,13 @@
-"""A folder of captioned pictures."""
+"""Folders of captioned pictures, and of pictures of where each word looked."""
 
 from pathlib import Path
 
 from PIL import Image
 
+from showtell.attention_map import attention_map
+from showtell.captioner import Caption
 from showtell.drawing import contact_sheet, titled
+from showtell.errors import ConfigurationError
 from showtell.files import require_new, written_whole
 from showtell.images import decode
 
@@ -12,38 +15,65 @@ SHEET = 32
 SHEET_NAME = "contact-sheet"
 
 
-class Gallery:
-    """Writes images with their captions as titles into a folder, and a contact sheet of the first `SHEET` of them.
+class _NewFolder:
+    """A folder of JPEG pictures, each named after the image that it was made from.
 
     Raises ConfigurationError if there is anything in the folder, so that no file of a person is overwritten.
     """
 
     def __init__(self, folder: Path):
-        require_new(folder, "the annotated images")
+        require_new(folder, "the pictures")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._names = {SHEET_NAME}
+
+    def _save(self, picture: Image.Image, name: str) -> None:
+        path, number = self._folder / f"{name}.jpg", 2
+        while path.exists():
+            path, number = self._folder / f"{name}-{number}.jpg", number + 1
+        with written_whole(path) as temporary:
+            picture.save(temporary, quality=90)
+
+
+class Gallery(_NewFolder):
+    """Writes images with their captions as titles into a new folder, and a contact sheet of the first `SHEET` of them.
+
+    Raises ConfigurationError if there is anything in the folder.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
         self._images: list[Image.Image] = []
         self._captions: list[str] = []
 
-    def add(self, path: Path, caption: str) -> None:
+    def add(self, path: Path, caption: Caption) -> None:
         """Write one image as NAME.jpg, with a number if there is one of its name. Raises ImageError."""
         image = decode(path, at_least=1280)
-        name, number = path.stem, 2
-        while name in self._names:
-            name, number = f"{path.stem}-{number}", number + 1
-        self._names.add(name)
-        self._save(titled(image, caption), name)
+        self._save(titled(image, caption.text), path.stem)
         if len(self._images) < SHEET:
             image.thumbnail((640, 640))
             self._images.append(image)
-            self._captions.append(caption)
+            self._captions.append(caption.text)
 
     def finish(self) -> None:
         """Write the contact sheet, if there are at least two images."""
         if len(self._images) > 1:
             self._save(contact_sheet(self._images, self._captions), SHEET_NAME)
 
-    def _save(self, image: Image.Image, name: str) -> None:
-        with written_whole(self._folder / f"{name}.jpg") as temporary:
-            image.save(temporary, quality=90)
+
+class AttentionGallery(_NewFolder):
+    """Writes a picture for each image into a new folder: every word of its caption, over the place it was looked for.
+
+    Raises ConfigurationError if there is anything in the folder.
+    """
+
+    def add(self, path: Path, caption: Caption) -> None:
+        """Write the picture of one image as NAME.jpg, with a number if there is one of its name.
+
+        Raises:
+            ConfigurationError: if the caption has no attention weights.
+            ImageError: if the image cannot be read.
+        """
+        if caption.attention is None:
+            raise ConfigurationError(f"{path}: its caption has no attention weights; use a model with attention")
+        image = decode(path, at_least=1280)
+        self._save(attention_map(image, caption.text, caption.tokens, caption.attention), path.stem)
