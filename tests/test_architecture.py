@@ -13,10 +13,11 @@ HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "fastapi", "onnx"
 LAYERS = [
     {"cli", "__main__"},
     {"train"},
-    {"evaluation", "gallery", "captioner", "attention_map", "drawing", "tutorial_data"},
+    {"calibration", "evaluation", "gallery", "captioner", "attention_map", "charts", "drawing", "tutorial_data"},
     {"bundle", "dataset"},
     {
         "search",
+        "confidence",
         "features",
         "metrics",
         "metrics_cider",

@@ -7,6 +7,7 @@
     decoder_step.onnx    word and state -> log-probabilities and next state
     MODEL_CARD.md        what it was trained on, how well it does, what it is bad at
     document_frequencies.json   optional: in how many images' references n-grams occur, for CIDEr of a few images
+    calibration.json     optional: what makes a confidence of log-probability and image
 
 Checksums are checked before anything is executed. There is no pickle in it.
 """
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from showtell.confidence import Calibration
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ShowtellError
 from showtell.files import write_json, written_whole
@@ -29,7 +31,7 @@ from showtell.vocabulary import Vocabulary
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
-OPTIONAL_FILES = ("document_frequencies.json",)
+OPTIONAL_FILES = ("document_frequencies.json", "calibration.json")
 MAX_BYTES = 2_000_000_000
 
 
@@ -52,6 +54,12 @@ class Bundle:
     search: SearchOptions
     files: Mapping[str, bytes]
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes a confidence of its captions, if it was calibrated."""
+        content = self.files.get("calibration.json")
+        return None if content is None else Calibration.from_json(content.decode())
 
     @property
     def vocabulary(self) -> Vocabulary:

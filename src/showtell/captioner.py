@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from showtell.bundle import Bundle
+from showtell.confidence import Calibration, mean_log_prob
 from showtell.errors import ImageError, MismatchError
 from showtell.images import Preprocess, batched
 from showtell.search import Ensemble, Hypothesis, SearchOptions, Step, search
@@ -33,6 +34,8 @@ class Caption:
         tokens: its words.
         attention: (words, G) float32, the weights with which the G cells of the image were looked at for each of
             `tokens`, rows of a square grid from the top; None if the model has no attention. No part of equality.
+        confidence: the probability, 0 to 1, that a person would accept it (see confidence.py); None if the bundle was
+            not calibrated, and of ensembles. It is meant for the bundle's own way of searching.
     """
 
     text: str
@@ -40,6 +43,7 @@ class Caption:
     score: float
     tokens: tuple[str, ...]
     attention: np.ndarray | None = field(default=None, compare=False, repr=False)
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,18 +106,26 @@ class Captioner:
         for batch in batched(zip(names, zip(*loaded, strict=True), strict=True), BATCH_SIZE):
             readable = [pixels for _, pixels in batch if not isinstance(pixels[0], ImageError)]
             images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
-            found = iter(self.search(images, options) if images else [])
+            found = iter(self._captions(images, options) if images else [])
             for source, (first, *_) in batch:
                 if isinstance(first, ImageError):
                     yield Captioned(source, error=first)
                 else:
-                    yield Captioned(source, tuple(map(self._caption, next(found))))
+                    yield Captioned(source, next(found))
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         """Search captions for images, given as pixels (N, H, W, 3) uint8 for each of `preprocesses`."""
+        return self._search(self.encode(images), options)
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return features (N, G, D) of each bundle's encoder for images as `search` takes them."""
         pixels = dict(zip(self.preprocesses, images, strict=True))
-        features = [encoder.encode(pixels[encoder.info.preprocess]) for encoder in self._encoders]
-        return search(self.step, features if len(features) > 1 else features[0], options)
+        return [encoder.encode(pixels[encoder.info.preprocess]) for encoder in self._encoders]
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What makes a confidence of a caption; None if the bundle has none, and of ensembles, which were not tried."""
+        return self.bundles[0].calibration if len(self.bundles) == 1 else None
 
     @property
     def preprocesses(self) -> list[Preprocess]:
@@ -145,6 +157,24 @@ class Captioner:
     def _encoders(self) -> list[OnnxEncoder]:
         return [OnnxEncoder(open_session(bundle.files["encoder.onnx"]), bundle.encoder) for bundle in self.bundles]
 
-    def _caption(self, found: Hypothesis) -> Caption:
+    def _search(self, features: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
+        return search(self.step, features if len(features) > 1 else features[0], options)
+
+    def _captions(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[tuple[Caption, ...]]:
+        features = self.encode(images)
+        found = self._search(features, options)
+        distances: Sequence[float | None] = [None] * len(found)
+        if self.calibration is not None:
+            distances = self.calibration.familiarity.distances(features[0]).tolist()
+        return [
+            tuple(self._caption(caption, distance) for caption in captions)
+            for captions, distance in zip(found, distances, strict=True)
+        ]
+
+    def _caption(self, found: Hypothesis, distance: float | None) -> Caption:
         words = tuple(self.vocabulary.words[token] for token in found.tokens)
-        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, words, found.attention)
+        confidence = None
+        if self.calibration is not None and distance is not None:
+            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(words)), distance))
+        text = self.vocabulary.decode(found.tokens)
+        return Caption(text, found.log_prob, found.score, words, found.attention, confidence)

@@ -97,6 +97,9 @@ def caption(
         Path | None,
         typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR, a new folder."),
     ] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Mark captions with less confidence as needing review.")
+    ] = None,
     attention: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write where each word of a caption looked to DIR, a new folder."),
@@ -111,6 +114,10 @@ def caption(
     if beam_size is None:
         beam_size = max(captioner.search_options.beam_size, n_best)
     options = replace(captioner.search_options, beam_size=beam_size, **changes)
+    if min_confidence is not None and captioner.calibration is None:
+        raise ConfigurationError(
+            "--min-confidence needs one bundle with a calibration; make one with: showtell calibrate"
+        )
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     gallery = maps = None
@@ -120,7 +127,7 @@ def caption(
         gallery = Gallery(annotate) if annotate else None
         maps = AttentionGallery(attention) if attention else None
     alone = len(paths) == 1 and not paths[0].is_dir()
-    done = failed = 0
+    done = failed = reviewed = 0
     for result in captioner.caption(find(paths), options):
         path = str(result.source)
         if result.error is not None:
@@ -129,26 +136,36 @@ def caption(
             entry: dict[str, Any] = {"path": path, "error": str(result.error)}
         else:
             done += 1
-            best = result.captions[0].text
-            entry = {"path": path, "caption": best}
+            best = result.captions[0]
+            doubtful = min_confidence is not None and (best.confidence or 0) < min_confidence
+            reviewed += doubtful
+            entry = {"path": path, "caption": best.text}
+            if best.confidence is not None:
+                entry["confidence"] = round(best.confidence, 3)
+            if min_confidence is not None:
+                entry["needs_review"] = doubtful
             if n_best > 1:
                 entry["captions"] = [
                     {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
                     for found in result.captions
                 ]
             if not as_json:
+                mark = "\tneeds review" if doubtful else ""
+                place = "" if alone else f"{_printable(path)}\t"
                 for found in result.captions:
-                    print(found.text if alone else f"{_printable(path)}\t{found.text}", flush=True)
+                    print(f"{place}{found.text}{mark}", flush=True)
             if gallery:
-                gallery.add(Path(path), result.captions[0])
+                gallery.add(Path(path), best)
             if maps:
-                maps.add(Path(path), result.captions[0])
+                maps.add(Path(path), best)
         if as_json:
             print("[" if done + failed == 1 else ",", json.dumps(entry), flush=True)
     if as_json:
         print("]" if done + failed else "[]")
     if gallery:
         gallery.finish()
+    if reviewed:
+        _say(f"showtell: {reviewed} of {done} captions need review: their confidence is below {min_confidence:g}")
     if not done:
         _fail("no image could be captioned" if failed else f"no images in {', '.join(map(str, paths))}")
     if failed:
@@ -204,6 +221,45 @@ def evaluate(
         evaluation.write_report(output, found, images, settings)
     if found.unreadable:
         raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle to calibrate.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
+    captions: Annotated[Path, typer.Option(help="Caption file with references and a training part.")],
+    images: Images,
+    split: Annotated[str, typer.Option(help="Part of the captions to calibrate on, as of evaluate.")] = "dev",
+    format_: CaptionFormat = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="New file for a picture of it.")] = None,
+) -> None:
+    """Give a bundle a calibrated confidence, and tell by cross-validation what it is worth."""
+    from showtell import calibration
+    from showtell.bundle import Bundle
+    from showtell.captioner import Captioner
+    from showtell.errors import BundleError
+    from showtell.evaluation import read_split
+    from showtell.files import written_whole
+
+    for path in (output, report):
+        if path is not None and path.exists():
+            raise BundleError(f"{path}: exists already; remove it first, or give another name")
+    loaded = Bundle.load(bundle)
+    known = [images / example.image for example in read_split(captions, format_, "train")]
+    examples = read_split(captions, format_, split)
+    with bar("captioning") as advance:
+        fitted, found = calibration.calibrate(Captioner([loaded]), known, examples, images, _say, advance)
+    replace(loaded, files={**loaded.files, "calibration.json": fitted.to_json().encode()}).save(output)
+    if report:
+        with written_whole(report) as temporary:
+            temporary.write_text(calibration.picture(found), encoding="utf-8")
+    risks = found.risks()
+    print(f"captions acceptable (CIDEr {fitted.acceptable:g} or more)\t{found.acceptable.mean():.1%}")
+    print(f"AUROC\t{found.auroc:.3f}")
+    print(f"expected calibration error\t{found.calibration_error:.3f}")
+    for share in (0.2, 0.5, 0.8):
+        print(f"acceptable of the {share:.0%} most confident\t{1 - risks[round(share * len(risks)) - 1]:.1%}")
+    print(f"confidence of 0.5 or more\t{(found.confidences >= 0.5).mean():.1%}")
 
 
 @app.command()
