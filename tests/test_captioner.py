@@ -78,3 +78,23 @@ def test_special_tokens_are_never_said(captioner):
     for decode in ("beam", "greedy", "sample"):
         for found in captioner.search([noise], replace(captioner.search_options, decode=decode)):
             assert min(found[0].tokens, default=4) >= 4
+
+
+def test_attention_tells_where_each_word_was_looked_for(looking_bundle, blind_bundle, night_image):
+    looking = Captioner.load(looking_bundle)
+    caption = looking(night_image)
+    assert caption.text == "a dog" and caption.attention.shape == (2, 4) and caption.attention.dtype == np.float32
+    # "a" is looked for in the bright cell, at the upper right; "dog" in the three dark ones alike.
+    brightness = np.array([20, 240, 20, 20])
+    for weights, sign in zip(caption.attention, (0.02, -0.02), strict=True):
+        expected = np.exp(sign * brightness)
+        assert weights == pytest.approx(expected / expected.sum(), abs=0.02)
+    blind = Captioner.load(blind_bundle)
+    assert blind(night_image).text == "a dog" and blind(night_image).attention is None
+    assert looking.has_attention and not blind.has_attention
+
+
+def test_an_ensemble_has_the_attention_of_its_members_that_have_any(looking_bundle, blind_bundle, night_image):
+    both = Captioner.load(looking_bundle, blind_bundle)
+    assert both.has_attention
+    assert both(night_image).attention == pytest.approx(Captioner.load(looking_bundle)(night_image).attention)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from conftest import EXAMPLES
+from PIL import Image
 
 PHOTO = EXAMPLES / "000000126107.jpg"
 
@@ -26,6 +27,27 @@ def test_annotated_pictures_overwrite_nothing(showtell, tmp_path):
     done = showtell("caption", PHOTO, "--annotate", tmp_path, status=2)
     assert "name a new folder" in done.stderr and done.stdout == ""
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [PHOTO.read_bytes()]
+
+
+def test_attention_is_drawn_for_every_image(showtell, tmp_path, looking_bundle, night_image):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "night.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "more" / "broken.jpg").write_bytes(b"no")
+    arguments = ["caption", night_image, tmp_path / "more", "--model", looking_bundle, "--attention", tmp_path / "maps"]
+    done = showtell(*arguments, "--n-best", 2, "--annotate", tmp_path / "titled", status=1)
+    assert done.stdout.splitlines()[0] == f"{night_image}\ta dog" and "broken.jpg" in done.stderr
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"night.jpg", "night-2.jpg"}
+    assert {path.name for path in (tmp_path / "titled").iterdir()} == {"night.jpg", "night-2.jpg", "contact-sheet.jpg"}
+    with Image.open(tmp_path / "maps" / "night.jpg") as drawn, Image.open(tmp_path / "titled" / "night.jpg") as titled:
+        assert drawn.width > 2 * titled.width
+    refused = showtell(*arguments, status=2)
+    assert "maps: there are files in it" in refused.stderr and refused.stdout == ""
+
+
+def test_attention_needs_a_model_that_has_it(showtell, tmp_path, blind_bundle):
+    done = showtell("caption", PHOTO, "--model", blind_bundle, "--attention", tmp_path / "maps", status=2)
+    assert done.stderr == "showtell: --attention needs a model with attention; name one with --model\n"
+    assert done.stdout == "" and not (tmp_path / "maps").exists()
 
 
 def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path):

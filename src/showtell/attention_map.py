@@ -68,6 +68,6 @@ def _lit(picture: Image.Image, weights: np.ndarray) -> Image.Image:
     light = np.asarray(stretched).clip(0, 1)[..., None]
     shaded = SHADE * np.asarray(picture.convert("L"), np.float32)[..., None]
     lit = shaded + light * (np.asarray(picture) - shaded)
-    # Light shows nothing on what is black, so it glows; as much as the colour has room for, so that nothing burns out.
-    glow = light * (np.array(GLOW, np.float32) / 255)
-    return Image.fromarray((lit + glow * (255 - lit)).round().astype(np.uint8))
+    # Light shows nothing on what is black, so that it also glows there; what is bright keeps its colour.
+    glow = light * (1 - lit.max(axis=2, keepdims=True) / 255) * np.array(GLOW, np.float32)
+    return Image.fromarray((lit + glow).round().astype(np.uint8))
