@@ -18,6 +18,7 @@ LAYERS = [
     {
         "search",
         "confidence",
+        "ensemble",
         "features",
         "metrics",
         "metrics_cider",

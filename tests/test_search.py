@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from showtell.ensemble import Ensemble
 from showtell.errors import ConfigurationError, MismatchError, ShowtellError
-from showtell.search import Ensemble, Hypothesis, SearchOptions, search
+from showtell.search import Hypothesis, SearchOptions, search
 from showtell.vocabulary import END, PAD, START, UNK
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -10,9 +10,10 @@ import numpy as np
 
 from showtell.bundle import Bundle
 from showtell.confidence import Calibration, mean_log_prob
+from showtell.ensemble import Ensemble
 from showtell.errors import ImageError, MismatchError
 from showtell.images import Preprocess, batched
-from showtell.search import Ensemble, Hypothesis, SearchOptions, Step, search
+from showtell.search import Hypothesis, SearchOptions, Step, search
 from showtell.sessions import OnnxEncoder, OnnxStep, open_session
 from showtell.vocabulary import Vocabulary
 
