@@ -61,7 +61,7 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
         raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
     # A model that was never called has no weights yet.
     model(
-        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 1 for size in spec.shape], spec.dtype), inputs)
+        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 2 for size in spec.shape], spec.dtype), inputs)
     )
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
