@@ -137,7 +137,7 @@ class SelfCriticalConfig:
     """The last phase: the decoder's own captions are rewarded by CIDEr-D."""
 
     self_critical_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
-    self_critical_learning_rate: float = _setting(0.00005, "learning rate of this phase")
+    self_critical_learning_rate: float = _setting(0.00001, "learning rate of this phase")
     self_critical_images: int = _setting(64, "images a step")
     samples_per_image: int = _setting(5, "captions sampled for each image, at least 2")
 
