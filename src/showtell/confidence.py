@@ -71,7 +71,9 @@ class Calibration:
         """Return a form that a bundle can hold."""
         content = asdict(self)
         content["weights"] = self.weights.tolist()
-        content["familiarity"] = {name: np.round(values, 4).tolist() for name, values in content["familiarity"].items()}
+        content["familiarity"] = {
+            name: values.astype(np.float64).round(4).tolist() for name, values in content["familiarity"].items()
+        }
         return json.dumps(content) + "\n"
 
     @classmethod
