@@ -15,7 +15,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "flickr8k.toml"
@@ -143,7 +142,7 @@ class Table:
                 minutes += sum(json.loads(line)["cpu_seconds"] for line in history) / 60
                 if phase == row.phase:
                     break
-            parameters += parameters_of(self.runs / run / "best.keras")
+            parameters += parameters_of(self.runs / run)
         return [f"{parameters / 1e6:.1f} M", f"{size / 1e6:.1f}", f"{minutes:.0f}"]
 
     def write(self) -> None:
@@ -163,15 +162,15 @@ FIGURES = {
 }
 
 
-def parameters_of(checkpoint: Path) -> int:
-    """Return how many numbers a decoder has learnt."""
+def parameters_of(run: Path) -> int:
+    """Return how many numbers the decoder of a run has learnt."""
     from showtell.train import require_keras
 
     require_keras("counting parameters")
-    from showtell.train.run import load_model
+    from showtell.train.phases import best_decoder
+    from showtell.train.run import Run
 
-    model: Any = load_model(checkpoint)
-    return int(model.count_params())
+    return int(best_decoder(Run.open(run)).count_params())
 
 
 def showtell(*arguments: object) -> None:

@@ -54,7 +54,7 @@ def test_json_holds_captions_and_errors_and_the_status_tells(showtell, tmp_path)
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = showtell("caption", PHOTO, tmp_path / "broken.jpg", tmp_path / "absent.jpg", "--json", status=1)
     good, broken, absent = json.loads(done.stdout)
-    assert good.keys() == {"path", "caption"} and broken.keys() == absent.keys() == {"path", "error"}
+    assert good.keys() == {"path", "caption", "confidence"} and broken.keys() == absent.keys() == {"path", "error"}
     assert "no such file" in absent["error"] and "2 of 3 images" in done.stderr
     assert json.loads(showtell("caption", tmp_path / "broken.jpg", "--json", status=2).stdout)[0].keys() == {
         "path",

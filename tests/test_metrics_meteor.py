@@ -1,4 +1,5 @@
 import os
+import signal
 import shutil
 import subprocess
 import sys
@@ -63,8 +64,12 @@ def test_java_is_ended_when_scoring_is_interrupted(a_java, tmp_path):
         f"open({str(tmp_path / 'number')!r}, 'w').write(str(os.getpid()))\n"
         "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
     )
-    with pytest.raises(KeyboardInterrupt):
-        meteor(CANDIDATES, REFERENCES)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            meteor(CANDIDATES, REFERENCES)
+    finally:
+        signal.signal(signal.SIGINT, previous)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "number").read_text()), 0)
 
