@@ -52,6 +52,10 @@ def _output(config: EncoderConfig) -> str:
     return "grid" if config.grid else "pooled"
 
 
+def _leaves(model: Any) -> list[Any]:
+    return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
+
+
 def trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
     """Return an encoder of the table as a Keras model, images (N, H, W, 3) uint8 -> features (N, G, D), to be trained.
 
@@ -78,9 +82,9 @@ def trainable_network(config: EncoderConfig, layers: int, file: Path | None = No
             network = KerasEncoder(config).model
     finally:
         keras.config.set_dtype_policy(policy)
-    flat = list(network._flatten_layers(recursive=True, include_self=False))
+    flat = _leaves(network)
     normalising = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
-    learning = [layer for layer in flat if layer.weights and layer not in normalising and not hasattr(layer, "layers")]
+    learning = [layer for layer in flat if layer.weights and layer not in normalising]
     for layer in (*normalising, *learning[:-layers]):
         layer.trainable = False
     return network
