@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from showtell.bundle import Bundle
 from showtell.calibration import Reliability, cross_validate, familiarise, fit, logistic_regression, picture
 from showtell.confidence import Calibration, Familiarity, mean_log_prob
 from showtell.errors import BundleError, ShowtellError
@@ -124,6 +126,12 @@ def test_a_bundle_is_calibrated_and_marks_what_needs_review(showtell, noise_imag
     assert "AUROC" in done.stdout and "expected calibration error" in done.stdout
     assert (tmp_path / "report.svg").read_text().startswith("<svg")
     assert "exists already" in showtell(*arguments, status=2).stderr
+
+    # A calibration that cannot be read any more is replaced all the same.
+    loaded = Bundle.load(bundle)
+    replace(loaded, files={**loaded.files, "calibration.json": b"{}"}).save(tmp_path / "old")
+    again = ["calibrate", tmp_path / "old", "-o", tmp_path / "again", *arguments[4:]]
+    assert showtell(*again).stdout == done.stdout and Bundle.load(tmp_path / "again").calibration is not None
 
     sure = json.loads(showtell("caption", noise_images, "--json", "--model", bundle).stdout)
     assert all(0 < entry["confidence"] < 1 and "needs_review" not in entry for entry in sure)

@@ -245,6 +245,8 @@ def calibrate(
         if path is not None and path.exists():
             raise BundleError(f"{path}: exists already; remove it first, or give another name")
     loaded = Bundle.load(bundle)
+    # Without the calibration that it may have, which may be of an earlier showtell.
+    loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
     known = [images / example.image for example in read_split(captions, format_, "train")]
     examples = read_split(captions, format_, split)
     with bar("captioning") as advance:
