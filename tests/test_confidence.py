@@ -62,8 +62,9 @@ def test_the_confidence_is_the_regressions_on_known_ground_and_fades_beyond():
         50.0, Familiarity(np.zeros(2), np.eye(2)), np.array([1.0, 2.0, -1.0]), familiar=0.4, fading=0.1
     )
     plain = 1 / (1 + np.exp(-(1 - 2 - np.array([0.0, 0.4, 0.5, 1.4]))))
-    found = calibration.confidence(np.full(4, -1.0), np.array([0.0, 0.4, 0.5, 1.4]))
-    assert found == pytest.approx(plain * np.array([1, 1, np.exp(-1), np.exp(-10)]))
+    from_the_centre, from_the_origin = [0.0, 0.4, 0.5, 1.4], [1.4, 0.4, 0.5, 0.0]
+    found = calibration.confidence(np.full(4, -1.0), np.column_stack([from_the_centre, from_the_origin]))
+    assert found == pytest.approx(plain * np.array([np.exp(-10), 1, np.exp(-1), 1]))
 
 
 def test_what_is_like_nothing_known_is_far_from_it():
@@ -71,17 +72,24 @@ def test_what_is_like_nothing_known_is_far_from_it():
     clusters = random.normal(0, 1, (5, 30))
     known = clusters[random.integers(0, 5, 400)] + random.normal(0, 0.05, (400, 30))
     familiarity = familiarise([known[:200, None], known[200:, None]])
-    assert np.linalg.norm(familiarity.prototypes, axis=1) == pytest.approx(np.ones(len(familiarity.prototypes)))
+    assert np.linalg.norm(familiarity.clusters[:, None] - clusters, axis=2).min(axis=1).max() < 0.5
     like = clusters + random.normal(0, 0.05, (5, 30))
     assert familiarity.distances(like[:, None]).max() < 0.05 < 0.2 < familiarity.distances(-like[:, None]).min()
     halves = np.stack([like + 1, like - 1], axis=1)  # the mean over cells is what counts
     assert familiarity.distances(halves) == pytest.approx(familiarity.distances(like[:, None]), abs=1e-5)
 
 
+def test_distances_are_seen_from_the_centre_and_from_the_origin():
+    familiarity = Familiarity(np.array([2.0, 0.0]), np.array([[2.0, 1.0], [3.0, 0.0]]))
+    # The third lies in the direction of a cluster as seen from the centre, but not as seen from the origin.
+    found = familiarity.distances(np.array([[[2.0, 1.0]], [[6.0, 0.0]], [[2.0, 2.0]], [[-1.0, 0.0]]]))
+    assert found == pytest.approx(np.array([[0, 0], [0, 0], [0, 1 - 3 / 10**0.5], [1, 1 + 2 / 5**0.5]]), abs=1e-6)
+
+
 def test_a_cross_validated_confidence_tells_good_from_bad():
     random = np.random.default_rng(1)
-    log_probs, distances = random.normal(-1, 0.3, 600), random.uniform(0, 0.5, 600)
-    ciders = 50 + 100 * (log_probs + 1) - 50 * (distances - 0.25) + random.normal(0, 10, 600)
+    log_probs, distances = random.normal(-1, 0.3, 600), random.uniform(0, 0.5, (600, 2))
+    ciders = 50 + 100 * (log_probs + 1) - 50 * (distances[:, 0] - 0.25) + random.normal(0, 10, 600)
     familiarity = Familiarity(np.zeros(2), np.eye(2))
     found = cross_validate(log_probs, distances, ciders, familiarity)
     assert found.auroc > 0.9 and found.calibration_error < 0.1
@@ -100,7 +108,7 @@ def test_a_calibration_comes_back_from_its_text():
     for one in (calibration, again):
         distances = calibration.familiarity.distances(features)
         assert one.familiarity.distances(features) == pytest.approx(distances, abs=1e-5)
-    assert again.confidence(-1.0, 0.45) == calibration.confidence(-1.0, 0.45)
+    assert again.confidence(-1.0, (0.3, 0.45)) == calibration.confidence(-1.0, (0.3, 0.45))
     with pytest.raises(BundleError, match="calibrate the bundle anew"):
         Calibration.from_json('{"weights": [1]}')
 

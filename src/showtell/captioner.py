@@ -164,18 +164,18 @@ class Captioner:
     def _captions(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[tuple[Caption, ...]]:
         features = self.encode(images)
         found = self._search(features, options)
-        distances: Sequence[float | None] = [None] * len(found)
+        distances: Sequence[np.ndarray | None] = [None] * len(found)
         if self.calibration is not None:
-            distances = self.calibration.familiarity.distances(features[0]).tolist()
+            distances = list(self.calibration.familiarity.distances(features[0]))
         return [
             tuple(self._caption(caption, distance) for caption in captions)
             for captions, distance in zip(found, distances, strict=True)
         ]
 
-    def _caption(self, found: Hypothesis, distance: float | None) -> Caption:
+    def _caption(self, found: Hypothesis, distances: np.ndarray | None) -> Caption:
         words = tuple(self.vocabulary.words[token] for token in found.tokens)
         confidence = None
-        if self.calibration is not None and distance is not None:
-            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(words)), distance))
+        if self.calibration is not None and distances is not None:
+            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(words)), distances))
         text = self.vocabulary.decode(found.tokens)
         return Caption(text, found.log_prob, found.score, words, found.attention, confidence)

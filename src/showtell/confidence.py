@@ -7,6 +7,10 @@ whether its words mean anything here: a language model is sure of its phrases ev
 A logistic regression on both, fitted where the quality of captions is known (`showtell calibrate`), gives the
 probability. It knows only images like those it was fitted on; what lies farther away than nearly all of them is
 therefore trusted less, the farther the less.
+
+An image's distance can be seen from two places. From the middle of all known images it tells of which kind the image
+is, and so whether that kind comes out well. But an image that excites the encoder little or oddly, such as a page of
+text, looks from there like just another kind; from the origin it is far from all of them.
 """
 
 import json
@@ -21,19 +25,27 @@ from showtell.errors import BundleError
 
 @dataclass(frozen=True)
 class Familiarity:
-    """What images look like that a captioner has learnt from, as the directions of their clusters.
+    """What images look like that a captioner has learnt from.
 
     Attributes:
         centre: (D,) the mean of their features.
-        prototypes: (K, D) unit vectors, the directions from there to the clusters.
+        clusters: (K, D) the mean features of each cluster of them.
     """
 
     centre: np.ndarray
-    prototypes: np.ndarray
+    clusters: np.ndarray
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """Take features (N, G, D); return (N,) one less the cosine with the nearest prototype, from 0 to 2."""
-        return 1 - (directions(features, self.centre) @ self.prototypes.T).max(axis=1)
+        """Take features (N, G, D); return the distances (N, 2) from the nearest cluster.
+
+        They are one less the cosine, from 0 to 2: of the directions as seen from the centre, and from the origin.
+        """
+        pooled = np.asarray(features, np.float32).mean(axis=1)
+        cosines = [
+            (directions(pooled, origin) @ directions(self.clusters, origin).T).max(axis=1)
+            for origin in (self.centre, np.zeros_like(self.centre))
+        ]
+        return 1 - np.stack(cosines, axis=1)
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,8 @@ class Calibration:
     Attributes:
         acceptable: the CIDEr from which on a caption counted as acceptable.
         familiarity: what known images look like.
-        weights: (3,) of the logistic regression: bias, mean log-probability, distance.
-        familiar: the distance up to which the regression is trusted.
+        weights: (3,) of the logistic regression: bias, mean log-probability, distance as seen from the centre.
+        familiar: the distance, as seen from the origin, up to which the regression is trusted.
         fading: beyond it, the confidence falls to 1/e of its value every so much.
     """
 
@@ -59,11 +71,11 @@ class Calibration:
 
         Args:
             log_probs: their `mean_log_prob`, (N,) or a number.
-            distances: the distances of their images, likewise.
+            distances: those of their images from `familiarity`, (N, 2) or (2,).
         """
         log_probs, distances = np.asarray(log_probs), np.asarray(distances)
-        logits = self.weights[0] + self.weights[1] * log_probs + self.weights[2] * distances
-        strangeness = np.maximum(0, distances - self.familiar) / self.fading
+        logits = self.weights[0] + self.weights[1] * log_probs + self.weights[2] * distances[..., 0]
+        strangeness = np.maximum(0, distances[..., 1] - self.familiar) / self.fading
         confidence: np.ndarray = np.exp(-strangeness) / (1 + np.exp(-logits))
         return confidence
 
@@ -82,15 +94,15 @@ class Calibration:
         try:
             content: dict[str, Any] = json.loads(text)
             known = content.pop("familiarity")
-            familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "prototypes")))
+            familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "clusters")))
             return cls(**{**content, "familiarity": familiarity, "weights": np.array(content["weights"])})
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"calibration.json cannot be understood ({error!r}); calibrate the bundle anew") from None
 
 
-def directions(features: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Take features (N, G, D) and a centre (D,); return unit vectors (N, D) from there to the mean of the cells."""
-    away = np.asarray(features, np.float32).mean(axis=1) - centre
+def directions(points: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Return the unit vectors (N, D) that point from origin (D,) to points (N, D)."""
+    away = points - origin
     return away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
