@@ -123,7 +123,7 @@ def test_mistakes_are_one_line_and_status_2(showtell, tmp_path, monkeypatch, arg
 
 def test_info_tells_what_the_shipped_bundle_is(showtell):
     told = showtell("info").stdout
-    assert "efficientnet_lite2" in told and "show_and_tell" in told and "int8" in told and "cider" in told
+    assert "efficientnet_lite2" in told and "show_attend_tell" in told and "int8" in told and "cider" in told
 
 
 def test_evaluate_explains_its_figures(showtell, tmp_path):
