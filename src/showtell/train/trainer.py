@@ -57,7 +57,6 @@ def train(
         ConfigurationError: if a phase lacks what it needs.
         ShowtellError: if the loss is no longer a number.
     """
-    make_deterministic(run.recipe.training.seed)
     keras.config.set_dtype_policy(run.recipe.training.precision)
     with stop_signals() as stopping:
         _Phase(run, CrossEntropy(run, training, say), validation, say, progress, stopping).train()
@@ -131,6 +130,7 @@ class _Phase:
         """Train until the last epoch has ended; do nothing if it had before."""
         if len(self._run.history()) >= self._phase.epochs + self._has_learnt:
             return
+        make_deterministic(self._settings.seed)
         model = self._run.newest()
         if self._is_later:
             self._say(f"phase: {self._run.folder.name}")
