@@ -155,7 +155,7 @@ def caption(
                 for found in result.captions:
                     print(f"{place}{found.text}{mark}", flush=True)
             if gallery:
-                gallery.add(Path(path), best)
+                gallery.add(Path(path), f"{best.text} (needs review)" if doubtful else best.text)
             if maps:
                 maps.add(Path(path), best)
         if as_json:
@@ -196,7 +196,7 @@ def evaluate(
     from showtell.metrics_meteor import meteor_command
 
     captioner = Captioner.load(*bundle)
-    examples = evaluation.read_split(captions, format_, split)
+    examples = evaluation.read_split(captions, format_, split, _say)
     # What cannot work is told before the images are captioned.
     if output:
         require_new(output, "the report")
@@ -238,7 +238,7 @@ def calibrate(
     from showtell.bundle import Bundle
     from showtell.captioner import Captioner
     from showtell.errors import BundleError
-    from showtell.evaluation import read_split
+    from showtell.evaluation import FEW_IMAGES, read_split
     from showtell.files import written_whole
 
     for path in (output, report):
@@ -248,7 +248,7 @@ def calibrate(
     # Without the calibration that it may have, which may be of an earlier showtell.
     loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
     known = [images / example.image for example in read_split(captions, format_, "train")]
-    examples = read_split(captions, format_, split)
+    examples = read_split(captions, format_, split, _say)
     with bar("captioning") as advance:
         fitted, found = calibration.calibrate(Captioner([loaded]), known, examples, images, _say, advance)
     replace(loaded, files={**loaded.files, "calibration.json": fitted.to_json().encode()}).save(output)
@@ -256,6 +256,9 @@ def calibrate(
         with written_whole(report) as temporary:
             temporary.write_text(calibration.picture(found), encoding="utf-8")
     risks = found.risks()
+    print(f"images\t{len(found.acceptable)}")
+    if len(found.acceptable) < FEW_IMAGES:
+        _say(f"note: {len(found.acceptable)} images are few to calibrate on; trust neither figures nor confidence")
     print(f"captions acceptable (CIDEr {fitted.acceptable:g} or more)\t{found.acceptable.mean():.1%}")
     print(f"AUROC\t{found.auroc:.3f}")
     print(f"expected calibration error\t{found.calibration_error:.3f}")
@@ -279,7 +282,10 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one sh
     print(f"vocabulary\t{loaded.vocabulary.fingerprint} ({len(loaded.vocabulary)} words)")
     search = loaded.search
     rules = f"beam size {search.beam_size}, length penalty {search.length_penalty:g}"
-    print(f"search\t{rules}, {search.max_length} words at most")
+    repeats = f", no {search.no_repeat_ngram} words in a row twice" if search.no_repeat_ngram else ""
+    print(f"search\t{rules}, {search.max_length} words at most{repeats}")
+    print(f"attention\t{'yes' if loaded.decoder.get('kind') == 'show_attend_tell' else 'no'}")
+    print(f"confidence\t{'no' if loaded.calibration is None else 'yes'}")
     for data, scores in loaded.scores.items():
         print(f"scores, {data}\t{', '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     for name, content in loaded.files.items():

@@ -81,8 +81,15 @@ class Evaluation:
         return sorted(self.captions, key=lambda image: -self.scores.per_image[image])
 
 
-def read_split(path: Path, format: str | None, split: str) -> list[Example]:  # noqa: A002
+def read_split(
+    path: Path,
+    format: str | None,  # noqa: A002
+    split: str,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Example]:
     """Read the examples of a split ("dev" is "val"; "all"); where a file has none, those that training holds out.
+
+    Tells by `say` if the file has none.
 
     Raises:
         CaptionFileError: if the file cannot be read.
@@ -92,6 +99,12 @@ def read_split(path: Path, format: str | None, split: str) -> list[Example]:  # 
     examples = read(path, format)
     if all(example.split is None for example in examples):
         examples = hold_out(examples)
+        if wanted != "all":
+            count = sum(example.split == wanted for example in examples)
+            say(
+                f"{path}: it has no splits; {split} is the {count} of its {len(examples)} images that training would "
+                "take for it, and --split all is all of them"
+            )
     examples = [example for example in examples if wanted in ("all", example.split)]
     if not examples:
         raise ConfigurationError(f"{path}: no captions of split {split!r}; to score on all of them: --split all")

@@ -45,14 +45,14 @@ class Gallery(_NewFolder):
         self._images: list[Image.Image] = []
         self._captions: list[str] = []
 
-    def add(self, path: Path, caption: Caption) -> None:
+    def add(self, path: Path, caption: str) -> None:
         """Write one image as NAME.jpg, with a number if there is one of its name. Raises ImageError."""
         image = decode(path, at_least=1280)
-        self._save(titled(image, caption.text), path.stem)
+        self._save(titled(image, caption), path.stem)
         if len(self._images) < SHEET:
             image.thumbnail((640, 640))
             self._images.append(image)
-            self._captions.append(caption.text)
+            self._captions.append(caption)
 
     def finish(self) -> None:
         """Write the contact sheet, if there are at least two images."""

@@ -60,6 +60,6 @@ def _lines(what: str, unit: str) -> Callable[..., None]:
         rate = (done - first) / max(now - began, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
         speed = f", {rate:.1f} {unit}/s" if rate > 0 else ""
-        print(f"{what}: {done} of {total}{speed}{left} {more}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{what}: {done} of {total}{speed}{left}{more and f', {more}'}", file=sys.stderr, flush=True)
 
     return advance

@@ -12,6 +12,7 @@ from showtell.bundle import Bundle
 from showtell.captioner import Captioner
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
+from showtell.evaluation import FEW_IMAGES
 from showtell.metrics import DocumentFrequencies, Scores, evaluate, tokenize
 from showtell.search import search
 from showtell.train.batches import TrainingSplit
@@ -60,8 +61,9 @@ def export(
     if validation is not None:
         parity = _load(encoder, validation_folder, validation.images[:PARITY_IMAGES])
     # CIDEr of a few images is then like that of the validation images, which this bundle's scores are told for. With
-    # training's frequencies, of more images, scores would be lower than those that one compares them with.
-    measured_on = validation or training
+    # training's frequencies, of more images, scores would be lower than those that one compares them with; but better
+    # those than none.
+    measured_on = validation if validation and len(validation.images) >= FEW_IMAGES else training
     frequencies = DocumentFrequencies.from_references([[*map(tokenize, texts)] for texts in measured_on.references])
     decoder = best_decoder(run.final)
     float_encoder, int8_encoder = _encoder_files(run, encoder, training, int8)

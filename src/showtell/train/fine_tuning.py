@@ -235,7 +235,7 @@ def tuned_features(
     encoder = tuned_encoder(run, training, int8=True)
 
     def extracted(split: TrainingSplit, folder: Path, name: str) -> TrainingSplit:
-        say(f"extracting features of {len(split.images)} images with {encoder.info}")
+        say(f"extracting features of {len(split.images)} images with the fine-tuned encoder in 8 bits")
         features = extract([(image, folder / image) for image in split.images], encoder, run.folder / name)
         if features.failed:
             raise ImageError(features.failed[0][1])

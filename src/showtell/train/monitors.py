@@ -138,4 +138,7 @@ def epoch_line(record: dict[str, Any]) -> str:
             f"distinct {record['distinct']:.0%}",
             f"repeated bigrams {record['repeated_bigrams']:.1%}",
         ]
-    return ", ".join([*parts, f"{record['seconds']:.0f} s"])
+    parts += [f"{record['seconds']:.0f} s"]
+    if "val_loss" in record:
+        parts += ["the best so far" if record["best"] else "not the best"]
+    return ", ".join(parts)

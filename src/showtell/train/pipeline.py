@@ -35,6 +35,8 @@ def prepare_run(
     """Write captions.h5 and the features of the captioned images into a run's folder, going on where it stopped."""
     if start:
         recipe = start.applied_to(recipe)
+    if recipe.model.decoder == "show_attend_tell" and not recipe.encoder.grid:
+        raise ConfigurationError("show_attend_tell looks at the cells of a grid; give --grid too")
     examples = dataset.with_images(examples, [images], skip_missing, say)
     data = dataset.build(examples, recipe.data, start.vocabulary if start else None)
     say(dataset.summary(data))

@@ -13,6 +13,7 @@ from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.files import written_whole
 from showtell.recipe import EncoderConfig, Recipe
+from showtell.search import SearchOptions
 from showtell.sessions import OnnxEncoder, open_session
 from showtell.train.decoders import DECODERS, Decoder
 from showtell.train.encoders import EFFICIENTNET_LITE2, load_encoder
@@ -36,6 +37,7 @@ class Start:
         kind: the decoder's name.
         config: the arguments that the decoder was made with.
         weights: the decoder's, by the names of `Decoder.named_weights`.
+        search: how it seeks captions.
     """
 
     path: Path
@@ -46,9 +48,10 @@ class Start:
     kind: str
     config: dict[str, Any]
     weights: dict[str, np.ndarray]
+    search: SearchOptions
 
     def applied_to(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with this encoder, and a decoder of this kind and size.
+        """Return the recipe with this encoder, a decoder of this kind and size, and this way of seeking captions.
 
         Raises ConfigurationError if the recipe would fine-tune the encoder, and it cannot be.
         """
@@ -66,7 +69,8 @@ class Start:
                 )
         sizes = {name: self.config[name] for name in ("embedding_size", "units", "layers")}
         encoder = asdict(self._entry(recipe.encoder.encoder_weights))
-        return recipe.override({"decoder": self.kind, **sizes, **encoder})
+        search = {name: getattr(self.search, name) for name in ("beam_size", "length_penalty", "no_repeat_ngram")}
+        return recipe.override({"decoder": self.kind, **sizes, **encoder, **search})
 
     def load_encoder(self, weights: str = EncoderConfig.encoder_weights) -> Encoder:
         """Load the encoder that new features must come from.
@@ -162,7 +166,17 @@ def _from_run(run: Run) -> Start:
     elif run.start_encoder:
         model = run.start_encoder.read_bytes()
     weights = {name: np.array(weight.numpy()) for name, weight in decoder.named_weights().items()}
-    return Start(run.folder, run.vocabulary, encoder, run.recipe.encoder, model, decoder.kind, decoder.config, weights)
+    return Start(
+        run.folder,
+        run.vocabulary,
+        encoder,
+        run.recipe.encoder,
+        model,
+        decoder.kind,
+        decoder.config,
+        weights,
+        run.search_options,
+    )
 
 
 def _from_bundle(path: Path, bundle: Bundle) -> Start:
@@ -188,7 +202,7 @@ def _from_bundle(path: Path, bundle: Bundle) -> Start:
     # What ships is better than a copy of it in 8 bits, and can be fine-tuned. Others of the table may need a download.
     ships = entry.encoder == EFFICIENTNET_LITE2.stem and load_encoder(entry).info == bundle.encoder
     model = None if ships else bundle.files["encoder.onnx"]
-    return Start(path, bundle.vocabulary, bundle.encoder, entry, model, kind, config, weights)
+    return Start(path, bundle.vocabulary, bundle.encoder, entry, model, kind, config, weights, bundle.search)
 
 
 def _dequantized(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
