@@ -85,9 +85,9 @@ class Table:
         images, captions = self.arguments.images, self.runs / "captions.h5"
         if not captions.exists():
             showtell("prepare", "-o", captions, "--captions", self.arguments.captions, "--min-count", 4)
-        for name, option in (("pooled", "--no-grid"), ("grid", "--grid")):
+        for name, options in (("pooled", []), ("grid", ["--grid"])):
             if not (self.runs / f"{name}.npy").exists():
-                showtell("extract", images, "-o", self.runs / f"{name}.npy", option)
+                showtell("extract", images, "-o", self.runs / f"{name}.npy", *options)
 
     def make(self, row: Row) -> None:
         """Train, export and score what a row still lacks."""

@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=DEFAULT_BUNDLE)
     arguments = parser.parse_args()
     captioner = Captioner.load(arguments.model)
+    if captioner.calibration is None:
+        raise SystemExit(f"{arguments.model}: it has no calibration; make one with: showtell calibrate")
     random = np.random.default_rng(0)
     kinds: dict[str, Iterable[Source]] = {
         "dev": [arguments.images / example.image for example in read_split(arguments.captions, None, "dev")],

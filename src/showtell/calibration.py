@@ -47,7 +47,9 @@ class Reliability:
     def bins(self) -> list[tuple[float, float]]:
         """Return mean confidence and share of acceptable captions of tenths of the images, by confidence."""
         tenths = np.array_split(np.argsort(self.confidences, kind="stable"), BINS)
-        return [(float(self.confidences[part].mean()), float(self.acceptable[part].mean())) for part in tenths]
+        return [
+            (float(self.confidences[part].mean()), float(self.acceptable[part].mean())) for part in tenths if len(part)
+        ]
 
     @property
     def calibration_error(self) -> float:
@@ -199,6 +201,8 @@ def logistic_regression(signals: np.ndarray, outcomes: np.ndarray, penalty: floa
 
 def familiarise(features: Sequence[np.ndarray], seed: int = 0) -> Familiarity:
     """Return what images look like, from their features (N, G, D), by spherical k-means (Dhillon and Modha, 2001)."""
+    if not features:
+        raise ImageError("no image of the training part can be read; name the folder that they are in")
     means = np.concatenate([np.asarray(part, np.float32).mean(axis=1) for part in features])
     centre = means.mean(axis=0)
     points = directions(means, centre)

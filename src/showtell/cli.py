@@ -114,6 +114,8 @@ def caption(
     if beam_size is None:
         beam_size = max(captioner.search_options.beam_size, n_best)
     options = replace(captioner.search_options, beam_size=beam_size, **changes)
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise ConfigurationError(f"--min-confidence is {min_confidence}; it must be 0 to 1")
     if min_confidence is not None and captioner.calibration is None:
         raise ConfigurationError(
             "--min-confidence needs one bundle with a calibration; make one with: showtell calibrate"

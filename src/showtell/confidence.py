@@ -96,7 +96,7 @@ class Calibration:
             known = content.pop("familiarity")
             familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "clusters")))
             return cls(**{**content, "familiarity": familiarity, "weights": np.array(content["weights"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"calibration.json cannot be understood ({error!r}); calibrate the bundle anew") from None
 
 

@@ -17,7 +17,7 @@ from showtell.metrics import DocumentFrequencies, Scores, evaluate, tokenize
 from showtell.search import search
 from showtell.train.batches import TrainingSplit
 from showtell.train.decoders import Decoder, KerasStep
-from showtell.train.fine_tuning import INT8_ENCODER, tuned_encoder
+from showtell.train.fine_tuning import int8_encoder_file, tuned_encoder
 from showtell.train.graphs import decoder_graphs, encoder_graph
 from showtell.train.phases import best_decoder
 from showtell.train.quantize import calibration_images, is_quantized, quantize_decoder, quantize_encoder
@@ -109,7 +109,7 @@ def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bo
     if run.fine_tuning:
         folder = run.fine_tuning.folder
         tuned_encoder(run.fine_tuning, training, int8)
-        return (folder / "encoder.onnx").read_bytes(), (folder / INT8_ENCODER).read_bytes() if int8 else None
+        return (folder / "encoder.onnx").read_bytes(), int8_encoder_file(run.fine_tuning).read_bytes() if int8 else None
     model = run.start_encoder.read_bytes() if run.start_encoder else encoder_graph(encoder).SerializeToString()
     if not int8:
         return model, None

@@ -28,7 +28,6 @@ from showtell.vocabulary import PAD
 # A crop keeps at least so much of each side: captions tell what is at the border, too.
 LEAST_CROP = 0.8
 ENCODED_AT_ONCE = 32
-INT8_ENCODER = "encoder-int8.onnx"
 
 
 @keras.saving.register_keras_serializable("showtell")
@@ -197,10 +196,15 @@ class FineTuning:
 def tuned_info(run: Run) -> EncoderInfo:
     """Describe the encoder of a fine-tuning that is over. Raises ConfigurationError if it is not."""
     path = run.folder / "encoder.onnx"
-    if run.encoder is None or not path.exists():
-        raise ConfigurationError(f"{path}: not there; the fine-tuning has not come to an end yet")
+    if run.encoder is None or len(run.history()) <= run.recipe.fine_tuning.fine_tuning_epochs:
+        raise ConfigurationError(f"{run.folder}: the fine-tuning has not come to an end yet; go on with --resume")
     # One fingerprint for float and 8 bits: a quantised encoder goes by what it was made from.
     return replace(run.encoder, fingerprint=sha256(path)[:12])
+
+
+def int8_encoder_file(run: Run) -> Path:
+    """Return where the encoder of a fine-tuning that is over is kept in 8 bits."""
+    return run.folder / f"encoder-int8-{tuned_info(run).fingerprint}.onnx"
 
 
 def tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> OnnxEncoder:
@@ -216,7 +220,7 @@ def tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> OnnxEncoder:
     """
     info, path = tuned_info(run), run.folder / "encoder.onnx"
     if int8:
-        source, path = path, run.folder / INT8_ENCODER
+        source, path = path, int8_encoder_file(run)
         if not path.exists():
             pixels = calibration_images(info.preprocess, Path(run.sources.images[0]), training.images)
             with written_whole(path) as temporary:

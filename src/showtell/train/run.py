@@ -8,7 +8,7 @@ history.jsonl           a line an epoch
 samples/                captions of random validation images, as text and as pictures
 tensorboard/
 fine-tuning/            the second phase: from checkpoints/ on the same again, and encoder.onnx, which belongs to
-                        best.keras; when it is over, encoder-int8.onnx and the features that this one makes
+                        best.keras; when it is over, encoder-int8-*.onnx and the features that this one makes
 self-critical/          the last phase: from checkpoints/ on the same again
 start/                  if the run was started from another: the weights of its decoder, and encoder.onnx, its encoder,
                         unless that is one of the table
@@ -138,7 +138,8 @@ class Run:
             "fine-tuning": ("self_critical_epochs",),
         }
         run = replace(self, recipe=self.recipe.override(dict.fromkeys(later.get(phase, ()), 0)))
-        if phase != "cross-entropy" and run.final.folder.name != phase:
+        there = {"cross-entropy": run, "fine-tuning": run.fine_tuning, "self-critical": run.self_critical}
+        if there[phase] is None:
             raise ConfigurationError(f"{self.folder}: its recipe has no phase {phase}")
         return run
 

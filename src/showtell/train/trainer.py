@@ -58,12 +58,13 @@ def train(
         ShowtellError: if the loss is no longer a number.
     """
     keras.config.set_dtype_policy(run.recipe.training.precision)
+    # Made before the first phase is trained, so that what it lacks shows now.
+    tuning = FineTuning(run.fine_tuning, run, training) if run.fine_tuning else None
     with stop_signals() as stopping:
         _Phase(run, CrossEntropy(run, training, say), validation, say, progress, stopping).train()
         before = run
-        if run.fine_tuning:
-            phase = FineTuning(run.fine_tuning, before, training)
-            _Phase(run, phase, validation, say, progress, stopping).train()
+        if run.fine_tuning and tuning:
+            _Phase(run, tuning, validation, say, progress, stopping).train()
             before = run.fine_tuning
             if run.self_critical:
                 training, validation = tuned_features(before, training, validation, say)
