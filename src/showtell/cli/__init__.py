@@ -1,0 +1,64 @@
+"""The command line: parse, call, print.
+
+Exit status 0: all done. 1: some inputs failed, the others are done. 2: nothing could be done.
+Results go to standard output, everything else to standard error.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from showtell import __version__
+from showtell.cli import captioning, scoring, training
+from showtell.cli.options import fail
+from showtell.errors import ShowtellError
+
+app = typer.Typer(
+    name="showtell",
+    help="Caption images offline, and train captioners on your own pictures.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> NoReturn:
+    """Run the command line; errors that a user can mend become one line."""
+    try:
+        app()
+    except ShowtellError as error:
+        fail(str(error))
+    except BrokenPipeError:  # the reader of our output has what it wants
+        sys.stderr.close()
+        sys.exit(2)
+    except OSError as error:
+        fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+for command in (
+    captioning.caption,
+    scoring.evaluate,
+    scoring.calibrate,
+    captioning.info,
+    training.prepare,
+    training.extract,
+    training.train,
+    training.export,
+):
+    app.command()(command)
+app.command("tutorial-data")(training.tutorial_data)

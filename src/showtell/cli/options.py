@@ -1,0 +1,36 @@
+"""Options that several commands have, and the way to tell the user something."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+Models = Annotated[
+    list[Path] | None,
+    typer.Option("--model", help="Bundle to caption with; several make an ensemble. [the one shipped]"),
+]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--images", help="Folder of the images; give it twice if training and validation have one each."),
+]
+Images = Annotated[Path, typer.Option(help="Folder of the images that the captions name.", file_okay=False)]
+CaptionFormat = Annotated[
+    Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
+    typer.Option("--format", help="Format of the caption file. [recognised]"),
+]
+StartFrom = Annotated[
+    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Captioner to go on from, on new data.")
+]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line that nothing could be done, and leave with exit status 2."""
+    say(f"showtell: {message}")
+    sys.exit(2)
+
+
+def say(line: str) -> None:
+    """Tell the user something that is no result: on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,210 @@
+"""The commands that make a captioner: prepare, extract, train, export, tutorial-data."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, say
+from showtell.errors import ConfigurationError
+from showtell.progress import bar
+from showtell.recipe import DataConfig, EncoderConfig, Recipe
+
+if TYPE_CHECKING:
+    from showtell.train.start_from import Start
+
+
+def prepare(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as captions.h5.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="Caption file with both splits, or a folder with metadata.")
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Caption file of the training images, where each split has one.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(help="Caption file of the validation images, likewise.")] = None,
+    train_list: Annotated[Path | None, typer.Option(help="List of training images (Flickr8k/30k).")] = None,
+    val_list: Annotated[Path | None, typer.Option(help="List of validation images (Flickr8k/30k).")] = None,
+    format_: CaptionFormat = None,
+    images: Folders = None,
+    skip_missing: SkipMissing = False,
+    vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
+    min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
+    max_length: Annotated[int, typer.Option(help="Tokens a caption is padded to.")] = DataConfig.max_length,
+    start_from: StartFrom = None,
+) -> None:
+    """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
+    from showtell import dataset
+
+    old = _load_start(start_from).vocabulary if start_from else None
+    config = DataConfig(vocabulary_size, min_count, max_length)
+    dataset.require_free(output)
+    examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
+    if images:
+        examples = dataset.with_images(examples, images, skip_missing, say)
+    data = dataset.build(examples, config, old)
+    dataset.write(output, data, source=str(captions or train))
+    print(dataset.summary(data))
+
+
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, NAME.npy.")],
+    encoder: Annotated[str, typer.Option(help="Name in the table of encoders.")] = EncoderConfig.encoder,
+    encoder_weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
+    grid: Annotated[bool, typer.Option("--grid", help="Keep the grid of cells instead of their mean.")] = False,
+    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Precision of the numbers kept.")] = "float16",
+    captions: Annotated[
+        Path | None, typer.Option(help="captions.h5: extract the images of one split of it, in its order of rows.")
+    ] = None,
+    split: Annotated[Literal["train", "val"], typer.Option(help="That split.")] = "train",
+    start_from: StartFrom = None,
+) -> None:
+    """Turn images into features, once; an interrupted extraction goes on where it stopped."""
+    from showtell.features import extract as extract_features
+    from showtell.images import named
+    from showtell.train.encoders import load_encoder
+
+    if captions is None:
+        chosen = named(images)
+    else:
+        from showtell.dataset import image_names
+
+        chosen = [(name, images / name) for name in image_names(captions, split)]
+    if start_from:
+        loaded = _load_start(start_from).load_encoder(encoder_weights)
+    else:
+        loaded = load_encoder(EncoderConfig(encoder, encoder_weights, grid))
+    with bar("extracting") as advance:
+        features = extract_features(chosen, loaded, output, dtype, advance)
+    for _, reason in features.failed:
+        say(f"showtell: {reason}")
+    print(f"{output}: {len(features.array)} images, {features.array.shape[1]} x {features.array.shape[2]} numbers each")
+    if features.failed:
+        raise typer.Exit(1)
+
+
+def _load_start(path: Path) -> "Start":
+    from showtell.train import require_keras
+
+    require_keras("--start-from")
+    from showtell.train.start_from import load_start
+
+    return load_start(path)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of a recipe, collected in its last parameter."""
+    signature = inspect.signature(command)
+    parameters = list(signature.parameters.values())[:-1]
+    sections: list[Any] = [section.default for section in fields(Recipe)]
+    for section in sections:
+        for setting in fields(section):
+            kind: Any = setting.type
+            option = typer.Option(
+                help=f"{setting.metadata['help']} [{setting.default}]", rich_help_panel=f"Recipe: {section.__doc__}"
+            )
+            annotation = Annotated[kind | None, option]
+            parameters.append(
+                inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
+
+    def wrapped(**arguments: Any) -> None:
+        own = {name: arguments.pop(name) for name in list(signature.parameters)[:-1]}
+        command(**own, settings={name: value for name, value in arguments.items() if value is not None})
+
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped
+
+
+@_with_settings
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings; options override it.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="captions.h5; or any caption file or folder, to be prepared first.")
+    ] = None,
+    features: Annotated[
+        list[Path] | None, typer.Option(help="Features; give it twice if training and validation have a file each.")
+    ] = None,
+    images: Folders = None,
+    format_: CaptionFormat = None,
+    skip_missing: SkipMissing = False,
+    start_from: StartFrom = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
+    settings: Any = None,
+) -> None:
+    """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
+    if resume and (recipe or captions or features or images or format_ or skip_missing or start_from or settings):
+        raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
+    chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
+    from showtell.train import require_keras
+
+    require_keras("training")
+    from showtell import dataset
+    from showtell.train import pipeline
+    from showtell.train.run import Run, Sources
+    from showtell.train.trainer import train as train_run
+
+    start = _load_start(start_from) if start_from else None
+    if resume:
+        run = Run.open(output)
+        training, validation = pipeline.load(run)
+    elif captions and captions.suffix in (".h5", ".hdf5") and not features:
+        raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
+    elif features and captions:
+        sources = Sources.at(captions, features, images or (), skip_missing)
+        run, training, validation = pipeline.begin(output, chosen, sources, start)
+    elif images and len(images) == 1 and not features:
+        Run.require_free(output)
+        examples = dataset.read_all(captions or images[0], {}, {}, format_)
+        with bar("extracting") as advance:
+            sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, say, advance, start)
+        run, training, validation = pipeline.begin(output, chosen, sources, start)
+    else:
+        raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
+    with bar("training", "steps") as advance:
+        train_run(run, training, validation, say, advance)
+    say(f"done; make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
+    images: Folders = None,
+    encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. [as in training]")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
+    ] = None,
+    phase: Annotated[
+        Literal["cross-entropy", "fine-tuning", "self-critical"] | None,
+        typer.Option(help="Export what this phase has left. [the last]"),
+    ] = None,
+) -> None:
+    """Make a bundle of the best checkpoint of a run, and check it against Keras."""
+    from showtell.train import require_keras
+
+    require_keras("export")
+    from showtell.train.pipeline import export_run
+
+    bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
+    print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
+
+
+def tutorial_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
+    images: Annotated[int, typer.Option(help="Pictures to draw.")] = 600,
+    relations: Annotated[bool, typer.Option("--relations", help="Two shapes a picture, and where they lie.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed; the same draws the same.")] = 0,
+) -> None:
+    """Draw a small data set of coloured shapes with captions, to learn and try training with."""
+    from showtell.tutorial_data import write
+
+    write(folder, images, seed, relations)
+    print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {folder}")
