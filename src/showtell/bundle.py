@@ -3,7 +3,7 @@
     bundle.json          what follows in `Bundle`, and size and checksum of every other file
     vocabulary.json      a Hugging Face tokenizer.json
     encoder.onnx         images -> features
-    decoder_start.onnx   features -> first state
+    decoder_start.onnx   features -> what of the state belongs to the image
     decoder_step.onnx    word and state -> log-probabilities and next state
     MODEL_CARD.md        what it was trained on, how well it does, what it is bad at
     document_frequencies.json   optional: in how many images' references n-grams occur, for CIDEr of a few images
@@ -28,7 +28,7 @@ from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "bundle.json"
 FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
 OPTIONAL_FILES = ("document_frequencies.json", "calibration.json")
@@ -79,7 +79,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path) -> "Bundle":
-        """Read a bundle, folder or .zip. Raises BundleError if it is damaged, incomplete or from a newer showtell."""
+        """Read a bundle, folder or .zip. Raises BundleError if it is damaged, incomplete or from another showtell."""
         path = Path(path)
         manifest_bytes, contents = _read_zip(path) if path.is_file() else _read_folder(path)
         try:

@@ -2,9 +2,7 @@
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from showtell.errors import ConfigurationError, ImageError
+from showtell.parallel import in_threads
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
 MAX_PIXELS = 200_000_000
@@ -70,19 +69,7 @@ class Preprocess:
             except ImageError as error:
                 return error
 
-        threads = min(8, os.cpu_count() or 1)
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[np.ndarray | ImageError]] = deque()
-            try:
-                for source in sources:
-                    waiting.append(pool.submit(load, source))
-                    if len(waiting) > DECODED_AHEAD * threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return in_threads(load, sources, DECODED_AHEAD)
 
 
 def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Image:

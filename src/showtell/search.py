@@ -22,16 +22,25 @@ class Step(Protocol):
     """A model that scores the next word of many captions at a time, one caption a row.
 
     The state is a dict of at least one array; all have their rows on axis 0. It holds whatever the model must remember
-    of a row, the image included. Its entry "attention" (N, G), if there is one, holds the weights with which the cells
-    of the image were looked at for the log-probabilities that came with it; a first state need not have it. Calls must
-    not write into the state that they are given.
+    of a caption and of its image. Calls must not write into the state that they are given.
+
+    An entry that a call hands on as the very same array belongs to the image: while all others have a row for each
+    caption, it keeps one for each image. The captions of an image lie together, equally many for all images, so that
+    caption row r belongs to image row r // (captions // images). So what is large, such as the cells of the image, is
+    neither repeated nor moved about while the beam is.
+
+    The entry "attention" (N, G), if there is one, holds the weights with which the cells of the image were looked at
+    for the log-probabilities that came with it; a first state need not have it.
     """
 
     def start(self, features: Any) -> State:
         """Return the state before the first word, a row for each image, from features (N, G, D) float32."""
 
     def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Feed tokens (N,), the latest word of every row; return log-probabilities (N, V) and the new state."""
+        """Feed tokens (N,), the latest word of every row; return log-probabilities (N, V) and the new state.
+
+        The log-probabilities are the caller's, who writes into them.
+        """
 
 
 @dataclass(frozen=True)
@@ -144,22 +153,26 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
     images = len(next(iter(state.values())))
     captions = [_Captions(width * draws, options) for _ in range(images)]
     live = _Rows.before_the_first_word(np.repeat(np.arange(images), draws), state)
+    floors = np.full(len(live.images), -np.inf)
 
     while len(live.images):
         log_probs, state = step(live.tokens[:, -1], live.state)
         if live.attention is None and "attention" in state:
             live.attention = np.empty((len(live.tokens), 0, state["attention"].shape[1]), np.float32)
         _check(log_probs, options)
-        allowed = np.array(log_probs)
-        _mask(allowed, live.tokens, options)
         if options.decode == "sample":
+            allowed = np.array(log_probs)
+            _mask(allowed, live.tokens, options)
             words = _drawn(allowed, generator)
+            terms = np.take_along_axis(log_probs, words, axis=1)
         else:
+            _mask(log_probs, live.tokens, options)
             # In a beam one row can fill every place, and its <end> comes on top.
-            words = _likeliest(allowed, 1 if options.decode == "greedy" else width + 1)
-        candidates = _ranked(live, words, np.take_along_axis(log_probs, words, axis=1))
+            words, terms = _likeliest(log_probs, 1 if options.decode == "greedy" else width + 1)
+        candidates = _ranked(live, words, terms)
 
-        ends = (candidates.tokens == END) & (candidates.totals > -np.inf)
+        scores = _score(candidates.totals, live.tokens.shape[1], options)
+        ends = (candidates.tokens == END) & (candidates.totals > -np.inf) & (scores > floors[:, None])
         ends[:, width:] = False
         for group, place in np.argwhere(ends):
             row = candidates.parents[group, place]
@@ -179,6 +192,7 @@ def search(step: Step, features: Any, options: SearchOptions | None = None) -> l
             captions[live.images[row // live.group_size]].add(live, row)
 
         live = live.extended(survivors, ~done, state)
+        floors = floors[~done]
 
     return [found.best() for found in captions]
 
@@ -207,7 +221,7 @@ class _Rows:
         tokens: (N, 1 + words) `<start>` and the words so far.
         log_probs: (N, words) the model's log-probabilities of the words.
         totals: (N,) their sums; -inf for a dead row, which fills a group that has fewer captions than places.
-        state: the model's state.
+        state: the model's state; what belongs to the image has a row for each group.
         attention: (N, words, G) float32, the weights with which the words were looked for; None before the first step,
             and for ever if the model has no attention.
     """
@@ -242,9 +256,14 @@ class _Rows:
             np.column_stack([self.tokens[parents], survivors.tokens[kept].ravel()]),
             np.column_stack([self.log_probs[parents], survivors.log_probs[kept].ravel()]),
             survivors.totals[kept].ravel(),
-            {name: leaf[parents] for name, leaf in state.items()},
+            {name: self._leaf(leaf, name, parents, kept) for name, leaf in state.items()},
             attention,
         )
+
+    def _leaf(self, leaf: np.ndarray, name: str, parents: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        if leaf is not self.state.get(name):
+            return leaf[parents]
+        return leaf if kept.all() else leaf[kept]
 
 
 class _Captions:
@@ -350,14 +369,20 @@ _CHAIN = (_forbid_words, _forbid_early_end, _forbid_repetition)
 _SAMPLING_CHAIN = (*_CHAIN, _apply_temperature, _keep_top_k, _keep_top_p)
 
 
-def _likeliest(log_probs: np.ndarray, number: int) -> np.ndarray:
-    """Return the likeliest words (N, number) of every row, the best first, <pad> where none is left; overwrites."""
+def _likeliest(log_probs: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest words (N, number) of every row, the best first, and their log-probabilities; overwrites.
+
+    Where no word is left there is <pad>.
+    """
     # <pad> is always masked, and argmax gives 0 where all is -inf. For so few words its passes beat an argpartition.
+    rows = np.arange(len(log_probs))
     words = np.empty((len(log_probs), number), dtype=np.int64)
+    terms = np.empty(words.shape, log_probs.dtype)
     for place in range(number):
-        words[:, place] = log_probs.argmax(axis=1)
-        np.put_along_axis(log_probs, words[:, place, None], -np.inf, axis=1)
-    return words
+        words[:, place] = best = log_probs.argmax(axis=1)
+        terms[:, place] = log_probs[rows, best]
+        log_probs[rows, best] = -np.inf
+    return words, terms
 
 
 def _drawn(log_probs: np.ndarray, generator: np.random.Generator) -> np.ndarray:

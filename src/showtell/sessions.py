@@ -2,22 +2,32 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
+from showtell.search import State, Step
+from showtell.vocabulary import PAD
 
-State = dict[str, np.ndarray]
 NEXT = "next_"
 
 
-def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    """Load an ONNX file, or the bytes of one, for the CPU. Raises BundleError if it cannot be loaded."""
+def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Load an ONNX file, or the bytes of one, for the CPU. Raises BundleError if it cannot be loaded.
+
+    Args:
+        model: the file, or its bytes.
+        threads: threads that share the work of a call; 0 for one on each core. Callers that call from many threads at
+            once want 1: threads that do whole images each wait for nothing, those that share every product of matrices
+            wait for each other some hundred times an image.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Steps come in quick succession, but between them numpy works: spinning threads would take its cores.
+    options.intra_op_num_threads = threads
+    # Between calls numpy works: spinning threads would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
@@ -45,29 +55,44 @@ class OnnxEncoder:
 class OnnxStep:
     """A decoder in two ONNX files, as the Step of search.py.
 
-    `start` takes `features` (N, G, D) and gives the first state, a tensor for each of its outputs, rows on axis 0.
-    `step` takes `tokens` (N,) and state tensors by their names, and gives `log_probabilities` (N, V) and, for every
-    part of the state that changes, an output of its name with `next_` before it. What it does not give stays as it was.
+    `start` takes `features` (N, G, D) and gives what belongs to the images, rows on axis 0. `step` takes `tokens` (N,)
+    and the state by its names, and gives `log_probabilities` (N, V) and, for every part of the state that changes, an
+    output of its name with `next_` before it. Those parts begin as zeros, and are ready for the first word when the
+    model has been fed with `<pad>`, which stands for the image. What the files do not give stays as it was.
     """
 
     def __init__(self, start: onnxruntime.InferenceSession, step: onnxruntime.InferenceSession):
         self._start = start
         self._step = step
-        self._state_names = [output.name for output in start.get_outputs()]
-        self._inputs = [node.name for node in step.get_inputs() if node.name != "tokens"]
+        self._image_names = [output.name for output in start.get_outputs()]
+        self._shapes = {node.name: tuple(node.shape[1:]) for node in step.get_inputs() if node.name != "tokens"}
         self._outputs = [node.name for node in step.get_outputs()]
-        if not set(self._inputs) <= set(self._state_names) or "log_probabilities" not in self._outputs:
+        changing = {name.removeprefix(NEXT) for name in self._outputs}
+        if not set(self._shapes) <= {*self._image_names, *changing} or "log_probabilities" not in self._outputs:
             raise BundleError("decoder_start.onnx and decoder_step.onnx do not belong together; export the bundle anew")
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""
-        outputs = self._start.run(self._state_names, {"features": features})
-        return dict(zip(self._state_names, outputs, strict=True))
+        parts = self._start.run(self._image_names, {"features": features})
+        return after_the_image(self, len(features), dict(zip(self._image_names, parts, strict=True)), self._shapes)
 
     def __call__(self, tokens: np.ndarray, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, State]:
         """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
-        feed = {name: state[name] for name in self._inputs}
+        feed = {name: state[name] for name in self._shapes}
         feed["tokens"] = np.asarray(tokens, dtype=np.int32)
         outputs = dict(zip(self._outputs, self._step.run(self._outputs, feed), strict=True))
         log_probabilities = outputs.pop("log_probabilities")
         return log_probabilities, {**state, **{name.removeprefix(NEXT): value for name, value in outputs.items()}}
+
+
+def after_the_image(step: Step, rows: int, image: State, shapes: Mapping[str, Any]) -> State:
+    """Have a model read its images, each from a state of zeros; return the state before the first word.
+
+    Args:
+        step: the model; `<pad>` stands for the image.
+        rows: the number of images.
+        image: the parts of the state that belong to them.
+        shapes: the shape, without the row axis, of all parts.
+    """
+    zeros = {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items() if name not in image}
+    return step(np.full(rows, PAD), {**zeros, **image})[1]

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from showtell.recipe import ModelConfig
-from showtell.sessions import State
+from showtell.sessions import State, after_the_image
 from showtell.vocabulary import PAD
 
 
@@ -59,17 +59,24 @@ class Decoder(keras.Model):
         self.logits = self._dense(vocabulary_size)
         self.dropout_seed = keras.random.SeedGenerator()
 
-    def first_state(self, features: Any) -> State:
-        """Take features (N, G, D); return the state before the first word."""
+    def image_state(self, features: Any) -> State:
+        """Take features (N, G, D); return the parts of the state that belong to the image and never change.
+
+        Among them is "image" (N, E), which the first LSTM reads before the first word. The LSTMs' parts begin as zeros.
+        """
         raise NotImplementedError
 
     def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
-        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the parts that changed."""
+        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the parts that changed.
+
+        `<pad>`, which no caption holds, stands for the image. As search.py has it, the state's parts of N / k images go
+        with N captions, k for each image, that lie together.
+        """
         raise NotImplementedError
 
     def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Return the name and the shape, without the row axis, of each part of the state."""
-        return self._lstm_shapes()
+        return {**self._lstm_shapes(), "image": (self.config["embedding_size"],)}
 
     def changing(self) -> list[str]:
         """Return the names of what `next_word` gives anew, sorted."""
@@ -124,10 +131,12 @@ class Decoder(keras.Model):
         names = [f"{part}_{name}" for name in self._all_lstms() for part in ("hidden", "cell")]
         return dict.fromkeys(names, (self.config["units"],))
 
-    def _zero_state(self, image: Any) -> State:
-        # Made from the image, because a symbolic tensor has no number of rows to ask for.
-        zeros = ops.repeat(ops.zeros_like(image[:, :1]), self.config["units"], axis=1)
-        return dict.fromkeys(self._lstm_shapes(), zeros)
+    def _read_word(self, tokens: Any, image: Any) -> Any:
+        """Take tokens (N,) and the vectors of images (I, E); return word vectors (N, E), the image's for `<pad>`."""
+        by_image = ops.reshape(tokens, (ops.shape(image)[0], -1, 1))
+        words = self.word_embedding(by_image[..., 0])
+        vectors = ops.where(ops.equal(by_image, PAD), ops.cast(image, words.dtype)[:, None, :], words)
+        return ops.reshape(vectors, (-1, self.config["embedding_size"]))
 
     def _step(self, name: str, values: Any, state: State, following: State) -> Any:
         hidden, cell = f"hidden_{name}", f"cell_{name}"
@@ -166,24 +175,20 @@ class ShowAndTell(Decoder):
             sequence = lstm(self._drop(sequence, training))
         return self.logits(self._drop(sequence[:, 1:], training))
 
-    def first_state(self, features: Any) -> State:
-        """Take features (N, G, D); return the state before the first word."""
-        image = self._embed_image(features)
-        return self._read(image, self._zero_state(image))[1]
+    def image_state(self, features: Any) -> State:
+        """Take features (N, G, D); return the vector (N, E) that the LSTM reads first."""
+        return {"image": self._embed_image(features)}
 
     def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        output, state = self._read(self.word_embedding(tokens), state)
-        return ops.log_softmax(ops.cast(self.logits(output), "float32")), state
+        following: State = {}
+        output = self._read_word(tokens, state["image"])
+        for name in self._all_lstms():
+            output = self._step(name, output, state, following)
+        return ops.log_softmax(ops.cast(self.logits(output), "float32")), following
 
     def _embed_image(self, features: Any) -> Any:
         return self.image_embedding(ops.mean(features, axis=1))
-
-    def _read(self, output: Any, state: State) -> tuple[Any, State]:
-        following: State = {}
-        for name in self._all_lstms():
-            output = self._step(name, output, state, following)
-        return output, following
 
 
 @keras.saving.register_keras_serializable("showtell")
@@ -231,21 +236,26 @@ class ShowAttendTell(Decoder):
             sequence = lstm(self._drop(sequence, training))
         return self.logits(self._drop(sequence[:, 1:], training))
 
-    def first_state(self, features: Any) -> State:
-        """Take features (N, G, D); return the state before the first word."""
+    def image_state(self, features: Any) -> State:
+        """Take features (N, G, D); return the cells (N, G, U) to look at, and the vector (N, E) that is read first."""
         cells = self.cell_embedding(features)
-        image = self.image_embedding(ops.mean(cells, axis=1))
-        _, state = self._read(image, {**self._zero_state(image), "cells": cells})
-        return {**{name: state[name] for name in self._lstm_shapes()}, "cells": cells}
+        return {"image": self.image_embedding(ops.mean(cells, axis=1)), "cells": cells}
 
     def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        output, following = self._read(self.word_embedding(tokens), state)
+        following: State = {}
+        units, cells = self.config["units"], state["cells"]
+        output = self._step("attention", self._read_word(tokens, state["image"]), state, following)
+        looked, attention = self._look(ops.reshape(output, (ops.shape(cells)[0], -1, units)), cells)
+        following["attention"] = ops.reshape(attention, (-1, ops.shape(cells)[1]))
+        output = ops.reshape(looked, (-1, 2 * units))
+        for name in super()._all_lstms():
+            output = self._step(name, output, state, following)
         return ops.log_softmax(ops.cast(self.logits(output), "float32")), following
 
     def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Return the name and the shape, without the row axis, of each part of the state."""
-        return {**self._lstm_shapes(), "cells": (None, self.config["units"])}
+        return {**super().state_shapes(), "cells": (None, self.config["units"])}
 
     def changing(self) -> list[str]:
         """Return the names of what `next_word` gives anew: the LSTMs' state, and the attention (N, G)."""
@@ -262,15 +272,6 @@ class ShowAttendTell(Decoder):
         scores = ops.matmul(self.query(sequence), ops.transpose(cells, (0, 2, 1))) / self.config["units"] ** 0.5
         attention = ops.softmax(scores)
         return ops.concatenate([sequence, ops.matmul(attention, cells)], axis=-1), attention
-
-    def _read(self, values: Any, state: State) -> tuple[Any, State]:
-        following: State = {}
-        output = self._step("attention", values, state, following)
-        looked, attention = self._look(output[:, None, :], state["cells"])
-        output, following["attention"] = looked[:, 0], attention[:, 0]
-        for name in super()._all_lstms():
-            output = self._step(name, output, state, following)
-        return output, following
 
 
 DECODERS: dict[str, type[Decoder]] = {decoder.kind: decoder for decoder in (ShowAndTell, ShowAttendTell)}
@@ -319,16 +320,16 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return ops.sum(loss * real) / ops.maximum(ops.sum(real), 1.0)
 
 
-class FirstState(keras.Model):
-    """The part of a decoder that starts a caption: features (N, G, D) -> the parts of the state, sorted by name."""
+class ImageState(keras.Model):
+    """The part of a decoder that starts a caption: features (N, G, D) -> what belongs to the image, sorted by name."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
     def call(self, features: Any) -> list[Any]:
-        """Return the state before the first word."""
-        state = self.decoder.first_state(features)
+        """Return the parts of the state that never change."""
+        state = self.decoder.image_state(features)
         return [state[name] for name in sorted(state)]
 
 
@@ -351,19 +352,22 @@ class KerasStep:
     """A Keras decoder as the Step of search.py."""
 
     def __init__(self, decoder: Decoder):
-        self._names, self._changing = sorted(decoder.state_shapes()), decoder.changing()
-        self._start, self._step = FirstState(decoder), NextWord(decoder)
+        self._shapes, self._changing = decoder.state_shapes(), decoder.changing()
+        self._start, self._step = ImageState(decoder), NextWord(decoder)
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""
-        outputs = self._start.predict_on_batch(np.asarray(features, np.float32))
-        return dict(zip(self._names, outputs, strict=True))
+        parts = self._start.predict_on_batch(np.asarray(features, np.float32))
+        names = sorted(set(self._shapes) - set(self._changing))
+        return after_the_image(self, len(features), dict(zip(names, parts, strict=True)), self._shapes)
 
     def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
-        inputs = [np.asarray(tokens, np.int32), *(state[name] for name in self._names)]
+        inputs = [np.asarray(tokens, np.int32), *(state[name] for name in sorted(self._shapes))]
         log_probabilities, *following = self._step.predict_on_batch(inputs)
-        return log_probabilities, {**state, **dict(zip(self._changing, following, strict=True))}
+        # What a backend gives may be its own memory, and read-only.
+        writable = np.require(log_probabilities, requirements="W")
+        return writable, {**state, **dict(zip(self._changing, following, strict=True))}
 
 
 def set_word_vectors(decoder: Decoder, words: Sequence[str], vectors: dict[str, np.ndarray]) -> int:

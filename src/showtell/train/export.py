@@ -82,11 +82,12 @@ def export(
     scores = score(bundle, validation_folder, validation) if validation else None
     say(_line("float", scores, bundle))
     if int8_encoder is not None:
-        files |= {
-            "encoder.onnx": int8_encoder,
-            "decoder_start.onnx": quantize_decoder(files["decoder_start.onnx"]),
-            "decoder_step.onnx": quantize_decoder(files["decoder_step.onnx"]),
-        }
+        pixels = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
+        (features,) = Captioner([replace(bundle, files={**files, "encoder.onnx": int8_encoder})]).encode([pixels])
+        start8, step8 = quantize_decoder(
+            files["decoder_start.onnx"], files["decoder_step.onnx"], features, bundle.search
+        )
+        files |= {"encoder.onnx": int8_encoder, "decoder_start.onnx": start8, "decoder_step.onnx": step8}
         bundle = replace(bundle, precision="int8", files=files)
         scores = score(bundle, validation_folder, validation) if validation else None
         say(_line("int8", scores, bundle))

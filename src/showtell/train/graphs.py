@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import ConfigurationError
 from showtell.sessions import NEXT
-from showtell.train.decoders import Decoder, FirstState, NextWord
+from showtell.train.decoders import Decoder, ImageState, NextWord
 from showtell.train.efficientnet_lite import with_weights
 from showtell.train.encoders import EFFICIENTNET_LITE2, KerasEncoder
 
@@ -23,12 +23,16 @@ def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Return a decoder as the two ONNX graphs that `OnnxStep` runs; weights go by `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
+    of_image = [name for name in names if name not in decoder.changing()]
     features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
     tokens = keras.InputSpec("int32", (None,), name="tokens")
     state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
     outputs = ["log_probabilities", *(NEXT + name for name in decoder.changing())]
-    start = _to_onnx(FirstState(decoder), features, names)
+    start = _to_onnx(ImageState(decoder), features, of_image)
     step = _to_onnx(NextWord(decoder), [tokens, *state], outputs)
+    for part in step.graph.input:
+        if part.name in of_image:
+            part.type.tensor_type.shape.dim[0].dim_param = "images"
     for model in (start, step):
         _name_weights(model.graph, decoder)
     return start, step

@@ -2,22 +2,25 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
     QuantType,
-    quantize_dynamic,
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from showtell.images import Preprocess
+from showtell.search import SearchOptions, search
+from showtell.sessions import OnnxStep
 
 # Quantised too, they raise the error of EfficientNet-Lite2's pooled features from 8.6 to 11 % of their norm.
 FLOAT_CONVOLUTIONS = 3
@@ -34,23 +37,33 @@ def quantize_encoder(model: bytes, pixels: np.ndarray) -> bytes:
         model: ONNX, input `images` (N, H, W, 3) uint8.
         pixels: (N, H, W, 3) uint8, images for calibration.
     """
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        source, prepared, target = (Path(folder, name) for name in ("source.onnx", "prepared.onnx", "target.onnx"))
-        onnx.save(_widened(onnx.load_from_string(model)), source)
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            target,
-            _Images(pixels),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Clip", "Relu"],
-            nodes_to_exclude=_first_convolutions(onnx.load(prepared).graph),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return target.read_bytes()
+    feeds = [{"images": batch} for batch in np.array_split(pixels, max(1, len(pixels) // 8))]
+    widened = _widened(onnx.load_from_string(model)).SerializeToString()
+    return _quantized(widened, feeds, ("Conv", "Clip", "Relu"), _first_convolutions, {})
+
+
+def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: SearchOptions) -> tuple[bytes, bytes]:
+    """Quantise weights and activations of a decoder's two graphs, wherever something is multiplied with a weight.
+
+    The ranges of activations are those met while captioning `features`. They could be measured on every batch instead,
+    but then a caption would depend, in its fourth digit, on the others of its batch.
+
+    Args:
+        start: ONNX, as `decoder_graphs` gives it.
+        step: likewise.
+        features: (N, G, D) float32, of images for calibration.
+        options: how captions are sought.
+    """
+    sessions = _Recorder(start), _Recorder(step)
+    search(OnnxStep(*sessions), features, options)
+    kinds = ("MatMul", "Gemm", "Gather")
+    # What is not quantised goes on with all its digits.
+    settings = {"OpTypesToExcludeOutputQuantization": list(kinds)}
+    first, second = (
+        _quantized(model, recorder.feeds, kinds, _without_weights, settings)
+        for model, recorder in zip((start, step), sessions, strict=True)
+    )
+    return first, second
 
 
 def calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str]) -> np.ndarray:
@@ -58,28 +71,62 @@ def calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str
     return np.stack([preprocess.load(folder / name) for name in names[:: max(1, len(names) // CALIBRATION_IMAGES)]])
 
 
-def quantize_decoder(model: bytes) -> bytes:
-    """Quantise the weights of a decoder's graph; activations are quantised as they come."""
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
-        source.write_bytes(model)
-        quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
-        return target.read_bytes()
-
-
 def is_quantized(model: bytes) -> bool:
     """Say whether an ONNX graph is one that `quantize_encoder` has made."""
     return any(node.op_type == "DequantizeLinear" for node in onnx.load_from_string(model).graph.node)
 
 
-class _Images(CalibrationDataReader):
-    def __init__(self, pixels: np.ndarray):
-        self._batches = iter(np.array_split(pixels, max(1, len(pixels) // 8)))
+def _quantized(
+    model: bytes,
+    feeds: Sequence[dict[str, np.ndarray]],
+    kinds: Sequence[str],
+    excluded: Callable[[onnx.GraphProto], list[str]],
+    settings: dict[str, Any],
+) -> bytes:
+    logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        source, prepared, target = (Path(folder, name) for name in ("source.onnx", "prepared.onnx", "target.onnx"))
+        source.write_bytes(model)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(kinds),
+            nodes_to_exclude=excluded(onnx.load(prepared).graph),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=settings,
+        )
+        return target.read_bytes()
+
+
+class _Feeds(CalibrationDataReader):
+    def __init__(self, feeds: Sequence[dict[str, np.ndarray]]):
+        self._feeds = iter(feeds)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {"images": batch}
+        return next(self._feeds, None)
+
+
+class _Recorder(onnxruntime.InferenceSession):
+    """A session that keeps what it was fed with."""
+
+    def __init__(self, model: bytes):
+        super().__init__(model, providers=["CPUExecutionProvider"])
+        self.feeds: list[dict[str, np.ndarray]] = []
+
+    def run(self, outputs: Any, feed: dict[str, np.ndarray], options: Any = None) -> Any:
+        self.feeds.append(dict(feed))
+        return super().run(outputs, feed, options)
+
+
+def _without_weights(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of products and look-ups that have no weight of the model's, but only what it computes."""
+    tables = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
+    return [node.name for node in graph.node if not tables & set(node.input)]
 
 
 def _first_convolutions(graph: onnx.GraphProto) -> list[str]:

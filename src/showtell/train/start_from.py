@@ -206,8 +206,10 @@ def _from_bundle(path: Path, bundle: Bundle) -> Start:
 
 
 def _dequantized(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Return a weight in single precision; in 8 bits there is a scale for all of it, or for each column."""
+    """Return a weight in single precision; quantised, there is a scale for all of it, or for each column."""
     if name in arrays:
         return arrays[name].astype(np.float32)
     quantized = arrays[f"{name}_quantized"].astype(np.float32)
-    return (quantized - arrays[f"{name}_zero_point"]) * arrays[f"{name}_scale"]
+    # Those of a bias, which is quantised to 32 bits, are named otherwise.
+    prefix = name if f"{name}_scale" in arrays else f"{name}_quantized"
+    return (quantized - arrays[f"{prefix}_zero_point"]) * arrays[f"{prefix}_scale"]

@@ -1,0 +1,36 @@
+"""Work shared among threads, with results in order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+THREADS = min(8, os.cpu_count() or 1)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int) -> Iterator[_Result]:
+    """Yield what `work` makes of each item, in order, while threads work on the next ones.
+
+    Items are taken as they are needed, so that there may be any number of them.
+
+    Args:
+        work: what to do; it helps where it leaves Python's lock, as image decoders, numpy and ONNX Runtime do.
+        items: what to do it with.
+        ahead: results that may wait for being taken, for each thread.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > ahead * THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
