@@ -58,7 +58,7 @@ class Preprocess:
 
     def load(self, source: str | Path | bytes) -> np.ndarray:
         """Decode an image file, or the bytes of one, to (size, size, 3) uint8. Raises ImageError."""
-        return self(decode(source, at_least=2 * self.size))
+        return self(decode(source, at_least=self.size))
 
     def load_all(self, sources: Iterable[str | Path | bytes]) -> Iterator["np.ndarray | ImageError"]:
         """Load many images in order, decoding ahead in threads; an unreadable one gives its error."""
