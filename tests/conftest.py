@@ -56,7 +56,7 @@ LOOKING_GRAPHS = {
             cells = Squeeze (features, last)
         }""",
     "decoder_step.onnx": """
-        step (int32[N] tokens, float[N, 4] cells) => (float[N, 6] log_probabilities, float[N, 4] next_attention)
+        step (int32[N] tokens, float[M, 4] cells) => (float[N, 6] log_probabilities, float[N, 4] next_attention)
         <float[6, 6] next = {
             -30, -30, -30, -30, -30, -30,
             -30, -30, -30, -30, -0.1, -2.4,
@@ -64,10 +64,16 @@ LOOKING_GRAPHS = {
             -30, -30, -30, -30, -30, -30,
             -30, -30, -2.4, -30, -30, -0.1,
             -30, -30, 0, -30, -30, -30},
-         float[6, 1] sign = {0, 0.02, 0, 0, -0.02, 0}> {
+         float[6, 1] sign = {0, 0.02, 0, 0, -0.02, 0},
+         int64[2] captions = {-1, 1}, int64[1] second = {1}, int64[2] rows = {-1, 4}> {
             log_probabilities = Gather (next, tokens)
             signs = Gather (sign, tokens)
-            sought = Mul (signs, cells)
+            images = Shape <end = 1> (cells)
+            grouped = Concat <axis = 0> (images, captions)
+            signs_by_image = Reshape (signs, grouped)
+            cells_by_image = Unsqueeze (cells, second)
+            by_image = Mul (signs_by_image, cells_by_image)
+            sought = Reshape (by_image, rows)
             next_attention = Softmax <axis = 1> (sought)
         }""",
 }

@@ -3,6 +3,7 @@ import pytest
 from conftest import EXAMPLES, ROOT
 
 from showtell.errors import BundleError, ConfigurationError
+from showtell.images import decode
 from showtell.recipe import EncoderConfig
 from showtell.sessions import open_session
 from showtell.train.encoders import load_encoder
@@ -11,7 +12,7 @@ from showtell.train.encoders import load_encoder
 def test_the_converted_weights_give_the_features_of_the_original_on_photographs():
     reference = np.load(ROOT / "tests/data/efficientnet_lite2_reference.npz")
     encoder = load_encoder(EncoderConfig())
-    pixels = np.stack([encoder.info.preprocess.load(EXAMPLES / str(name)) for name in reference["files"]])
+    pixels = np.stack([encoder.info.preprocess(decode(EXAMPLES / str(name))) for name in reference["files"]])
     pooled = encoder.encode(pixels)
     assert pooled.shape == (6, 1, 1280) and pooled.dtype == np.float32
     # The weights are kept in half precision.

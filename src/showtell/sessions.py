@@ -1,6 +1,6 @@
 """Models on ONNX Runtime: an encoder, and a decoder as a Step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
         raise BundleError(f"{name}: ONNX Runtime cannot load it ({' '.join(str(error).split())})") from None
 
 
+def _run(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, np.ndarray]
+) -> Sequence[np.ndarray]:
+    try:
+        found: Sequence[np.ndarray] = session.run(outputs, feed)
+    except Exception as error:  # ONNX Runtime's own exception types are not public
+        raise BundleError(f"a model of the bundle cannot be run ({' '.join(str(error).split())})") from None
+    return found
+
+
 class OnnxEncoder:
     """An encoder in an ONNX file: input `images` (N, H, W, 3) uint8, one output of features (N, G, D)."""
 
@@ -48,7 +58,7 @@ class OnnxEncoder:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Take images (N, H, W, 3) uint8; return features (N, G, D) float32."""
-        features: np.ndarray = self._session.run([self._output], {"images": images})[0]
+        (features,) = _run(self._session, [self._output], {"images": images})
         return features
 
 
@@ -73,14 +83,14 @@ class OnnxStep:
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""
-        parts = self._start.run(self._image_names, {"features": features})
+        parts = _run(self._start, self._image_names, {"features": features})
         return after_the_image(self, len(features), dict(zip(self._image_names, parts, strict=True)), self._shapes)
 
     def __call__(self, tokens: np.ndarray, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, State]:
         """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
         feed = {name: state[name] for name in self._shapes}
         feed["tokens"] = np.asarray(tokens, dtype=np.int32)
-        outputs = dict(zip(self._outputs, self._step.run(self._outputs, feed), strict=True))
+        outputs = dict(zip(self._outputs, _run(self._step, self._outputs, feed), strict=True))
         log_probabilities = outputs.pop("log_probabilities")
         return log_probabilities, {**state, **{name.removeprefix(NEXT): value for name, value in outputs.items()}}
 
