@@ -34,7 +34,7 @@ def either(request):
     return made(request.param)
 
 
-def features_of(images, cells=1):
+def features_of(images, cells=3):
     return np.random.default_rng(0).normal(size=(images, cells, 5)).astype(np.float32)
 
 
@@ -63,7 +63,7 @@ def test_the_first_state_is_that_of_the_lstm_fed_with_the_image_from_a_zero_stat
 
 def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
     decoder = either
-    features, tokens = features_of(4, cells=3), np.array([[START, 4, 5, 6]] * 2 + [[START, 7, 8, 9]] * 2)
+    features, tokens = features_of(4), np.array([[START, 4, 5, 6]] * 2 + [[START, 7, 8, 9]] * 2)
     logits = keras.ops.convert_to_numpy(decoder({"features": features, "tokens": tokens}))
     expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
     step = KerasStep(decoder)
@@ -74,7 +74,7 @@ def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
 
 
 def test_a_look_is_the_mean_of_the_cells_weighted_by_attention(attending):
-    features = features_of(2, cells=3)
+    features = features_of(2)
     step = KerasStep(attending)
     state = step.start(features)
     kernel, bias = attending.cell_embedding.get_weights()
@@ -100,7 +100,7 @@ def test_every_weight_of_a_decoder_learns(either):
     either.compile(keras.optimizers.SGD(1.0), MaskedCrossEntropy(), jit_compile=False)
     before = either.get_weights()
     tokens = np.array([[START, 4, 6], [START, 5, 7]])
-    either.train_on_batch({"features": features_of(2, cells=3), "tokens": tokens}, np.array([[4, 6, 2], [5, 7, 2]]))
+    either.train_on_batch({"features": features_of(2), "tokens": tokens}, np.array([[4, 6, 2], [5, 7, 2]]))
     for weight, old, new in zip(either.weights, before, either.get_weights(), strict=True):
         assert np.abs(new - old).max() > 0, weight.path
 
