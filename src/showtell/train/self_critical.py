@@ -1,14 +1,13 @@
 """The last phase: the decoder's own captions, rewarded by the metric that they will be measured with."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from showtell.metrics import CiderD, DocumentFrequencies, tokenize
-from showtell.search import Hypothesis, search
+from showtell.search import Hypothesis, SearchOptions, search
 from showtell.train.batches import TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, KerasStep
 from showtell.train.phases import FrozenEncoder, best_decoder, compile_model
@@ -24,7 +23,8 @@ class SelfCritical(FrozenEncoder):
 
     Captions are sampled for each image; each is compared with the mean of the others (Luo, 2020), and made likelier by
     as much as it is better. `<end>` counts as a word in the reward, or captions would lose their endings. Sampling and
-    learning are without dropout, so that what is rewarded is what was said.
+    learning are without dropout, and samples need not keep the run's rules of searching, such as not to say two words
+    twice: so what is rewarded is what the model itself says.
 
     An epoch that bought its CIDEr with BLEU-4, or with words said twice, is not better than the one before it.
 
@@ -69,11 +69,10 @@ class SelfCritical(FrozenEncoder):
             self._step = KerasStep(model)  # kept, because every new one is compiled anew
         count = self.settings.samples_per_image
         features = self._training.features[self._training.image_rows[batch]].astype(np.float32)
-        options = replace(
-            self.run.search_options,
+        options = SearchOptions(
             decode="sample",
             n_best=count,
-            length_penalty=0.0,
+            max_length=self.run.search_options.max_length,
             seed=self.run.recipe.training.seed + (int(model.optimizer.iterations) << 32),
         )
         samples = [caption for found in search(self._step, features, options) for caption in found]
