@@ -6,14 +6,14 @@ import pytest
 
 from showtell.encoder import EncoderInfo
 from showtell.images import Preprocess
-from showtell.recipe import FineTuningConfig, Recipe
+from showtell.recipe import FineTuningConfig, ModelConfig, Recipe, SelfCriticalConfig
 from showtell.search import Hypothesis
 from showtell.train.batches import TrainingSplit
 from showtell.train.cross_entropy import mix_own_words
-from showtell.train.decoders import MaskedCrossEntropy, ShowAttendTell
+from showtell.train.decoders import MaskedCrossEntropy, ShowAttendTell, new_decoder
 from showtell.train.fine_tuning import EncoderDecoder, FineTuning, TwoRates, augment
-from showtell.train.run import Run, Sources
-from showtell.train.self_critical import is_honest, mean_of_others, sampled_batch
+from showtell.train.run import Run, Sources, save_model
+from showtell.train.self_critical import SelfCritical, is_honest, mean_of_others, sampled_batch
 from showtell.vocabulary import END, PAD, START, Vocabulary
 
 
@@ -56,11 +56,37 @@ def test_sampled_captions_become_tokens_and_targets():
 
 
 def test_cider_that_was_bought_with_bleu_or_repetition_does_not_count():
-    best = {"bleu_4": 20.0, "repeated_bigrams": 0.02}
-    assert is_honest({"bleu_4": 19.6, "repeated_bigrams": 0.02}, best)
-    assert not is_honest({"bleu_4": 19.4, "repeated_bigrams": 0.0}, best)
-    assert not is_honest({"bleu_4": 22.0, "repeated_bigrams": 0.03}, best)
+    first = {"bleu_4": 20.0, "repeated_bigrams": 0.02}
+    assert is_honest({"bleu_4": 19.6, "repeated_bigrams": 0.02}, first)
+    assert not is_honest({"bleu_4": 19.4, "repeated_bigrams": 0.0}, first)
+    assert not is_honest({"bleu_4": 22.0, "repeated_bigrams": 0.03}, first)
     assert is_honest({"bleu_4": 20.0, "repeated_bigrams": 0.005}, {"bleu_4": 20.0, "repeated_bigrams": 0.0})
+
+
+def self_critical_phase(folder, references):
+    """Self-critical training of a tiny untrained decoder, on two images with three captions each, of four words."""
+    model = ModelConfig(embedding_size=16, units=16)
+    settings = SelfCriticalConfig(1, self_critical_learning_rate=0.01, self_critical_images=2, samples_per_image=16)
+    recipe = Recipe(model=model, self_critical=settings).override({"max_length": 6})
+    run = Run(folder, recipe, Sources("", ()), None, Vocabulary.from_words(["red", "dog", "blue", "cat"]))
+    keras.utils.set_random_seed(0)
+    save_model(new_decoder(model, len(run.vocabulary), 2), run.best)
+    features = np.eye(2, dtype=np.float32)[:, None]
+    rows = np.arange(2)
+    split = TrainingSplit(np.zeros((2, 6), np.int32), rows, features, rows, references, ["0", "1"])
+    return SelfCritical(run.in_phase("self-critical"), run, split)
+
+
+def test_epochs_cannot_lose_half_a_point_of_bleu_each(tmp_path):
+    phase = self_critical_phase(tmp_path, [["red"], ["blue"]])
+    names = ("cider", "bleu_4", "repeated_bigrams")
+    first, second, third = (
+        dict(zip(names, values, strict=True)) for values in ((50, 20, 0), (51, 19.6, 0), (52, 19.3, 0))
+    )
+    phase.run.write_history([first])
+    assert phase.is_better(second, first)
+    phase.run.write_history([first, second])
+    assert not phase.is_better(third, second) and phase.is_better({**third, "bleu_4": 19.5}, second)
 
 
 def test_augmented_images_are_crops_that_follow_from_the_seed():

@@ -26,7 +26,7 @@ class SelfCritical(FrozenEncoder):
     learning are without dropout, and samples need not keep the run's rules of searching, such as not to say two words
     twice: so what is rewarded is what the model itself says.
 
-    An epoch that bought its CIDEr with BLEU-4, or with words said twice, is not better than the one before it.
+    An epoch that bought its CIDEr with BLEU-4, or with words said twice, is not kept, however high it is.
 
     Args:
         run: the run, in this phase's folder.
@@ -85,8 +85,8 @@ class SelfCritical(FrozenEncoder):
         return -float(rewards.mean()), len(samples)
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Compare CIDEr, unless BLEU-4 fell or repetitions rose for it."""
-        return is_honest(record, best) and super().is_better(record, best)
+        """Compare CIDEr, unless BLEU-4 fell or repetitions rose for it since the phase began."""
+        return is_honest(record, self.run.history()[0]) and super().is_better(record, best)
 
     def _rewards(self, samples: Sequence[Hypothesis], images: np.ndarray) -> np.ndarray:
         endings = [(SPECIAL_TOKENS[END],) if sample.finished else () for sample in samples]
@@ -104,10 +104,18 @@ def mean_of_others(rewards: np.ndarray) -> np.ndarray:
     return (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
 
 
-def is_honest(record: dict[str, Any], best: dict[str, Any]) -> bool:
-    """Say whether BLEU-4 and repetition are no worse than they were, so that a higher CIDEr means something."""
-    most_repeated = max(best["repeated_bigrams"], LEAST_REPEATED)
-    return record["bleu_4"] >= best["bleu_4"] - MOST_BLEU_LOST and record["repeated_bigrams"] <= most_repeated
+def is_honest(record: dict[str, Any], first: dict[str, Any]) -> bool:
+    """Say whether an epoch's higher CIDEr means something.
+
+    It does unless BLEU-4 is more than MOST_BLEU_LOST points lower than before the phase, or more captions repeat a
+    bigram than before it and than LEAST_REPEATED. Held against the best epoch so far, each could lose as much again.
+
+    Args:
+        record: the epoch's validation.
+        first: that of epoch 0, the model that the phase began with.
+    """
+    most_repeated = max(first["repeated_bigrams"], LEAST_REPEATED)
+    return record["bleu_4"] >= first["bleu_4"] - MOST_BLEU_LOST and record["repeated_bigrams"] <= most_repeated
 
 
 def sampled_batch(samples: Sequence[Hypothesis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
