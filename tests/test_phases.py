@@ -77,6 +77,31 @@ def self_critical_phase(folder, references):
     return SelfCritical(run.in_phase("self-critical"), run, split)
 
 
+def test_a_rewarded_caption_becomes_likelier_and_a_punished_one_less_likely(tmp_path):
+    phase = self_critical_phase(tmp_path, [["red dog"] * 3, ["blue cat"] * 3])
+    model = phase.new_model()
+    red_dog, blue_cat = [4, 5, END], [6, 7, END]
+
+    def log_probs(said):
+        inputs = {"features": phase._training.features, "tokens": np.array([[START, *said[:-1]]] * 2)}
+        logits = keras.ops.convert_to_numpy(keras.ops.log_softmax(model(inputs)))
+        return np.take_along_axis(logits, np.array([said] * 2)[..., None], axis=2).sum(axis=(1, 2))
+
+    before = log_probs(red_dog), log_probs(blue_cat)
+    losses = [phase.train_on(model, np.arange(2), 0)[0] for _ in range(80)]
+    gained = log_probs(red_dog) - before[0], log_probs(blue_cat) - before[1]
+    assert gained[0][0] > 1 > -1 > gained[0][1] and gained[1][1] > 1 > -1 > gained[1][0]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_samples_that_are_all_worth_the_same_teach_nothing(tmp_path):
+    phase = self_critical_phase(tmp_path, [["purple"] * 3, ["yellow"] * 3])  # words that it cannot say
+    model = phase.new_model()
+    before = model.get_weights()
+    assert phase.train_on(model, np.arange(2), 0) == (0, 32)
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
 def test_epochs_cannot_lose_half_a_point_of_bleu_each(tmp_path):
     phase = self_critical_phase(tmp_path, [["red"], ["blue"]])
     names = ("cider", "bleu_4", "repeated_bigrams")
