@@ -232,7 +232,9 @@ def test_the_tutorial_learns_its_shapes(learnt, showtell):
     done = showtell("evaluate", folder / "shapes.zip", *metadata, "--split", "dev")
     scores = dict(line.split("\t") for line in done.stdout.splitlines())
     assert float(scores["BLEU-4"]) >= 85, scores
-    frequencies = Bundle.load(folder / "shapes.zip").document_frequencies
+    bundle = Bundle.load(folder / "shapes.zip")
+    assert float(scores["CIDEr"]) == pytest.approx(bundle.scores["validation"]["cider"], abs=0.005)
+    frequencies = bundle.document_frequencies
     assert frequencies.images == 600 - int(scores["images"])  # the validation images are too few, so those of training
     assert frequencies.counts["on a"] > frequencies.counts.get("red circle", 0)
 

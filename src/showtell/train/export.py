@@ -10,10 +10,11 @@ import numpy as np
 
 from showtell.bundle import Bundle
 from showtell.captioner import Captioner
+from showtell.captions import Example
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
-from showtell.evaluation import FEW_IMAGES
-from showtell.metrics import DocumentFrequencies, Scores, evaluate, tokenize
+from showtell.evaluation import FEW_IMAGES, evaluate
+from showtell.metrics import DocumentFrequencies, Scores, tokenize
 from showtell.search import search
 from showtell.train.batches import TrainingSplit
 from showtell.train.decoders import Decoder, KerasStep
@@ -79,7 +80,7 @@ def export(
     description = {"kind": decoder.kind, **decoder.config}
     bundle = Bundle(encoder.info, description, "float32", run.search_options, files)
     _check_parity(bundle, encoder, decoder, parity, say)
-    scores = score(bundle, validation_folder, validation) if validation else None
+    scores = score(bundle, validation_folder, validation, say) if validation else None
     say(_line("float", scores, bundle))
     if int8_encoder is not None:
         pixels = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
@@ -89,21 +90,16 @@ def export(
         )
         files |= {"encoder.onnx": int8_encoder, "decoder_start.onnx": start8, "decoder_step.onnx": step8}
         bundle = replace(bundle, precision="int8", files=files)
-        scores = score(bundle, validation_folder, validation) if validation else None
+        scores = score(bundle, validation_folder, validation, say) if validation else None
         say(_line("int8", scores, bundle))
     files["MODEL_CARD.md"] = _card(run, bundle, scores, card).encode()
     return replace(bundle, files=files, scores={"validation": _figures(scores)} if scores else {})
 
 
-def score(bundle: Bundle, folder: Path, split: TrainingSplit) -> Scores:
-    """Caption the images of a split from their files, and score the captions."""
-    captioner = Captioner([bundle])
-    captions = {}
-    for name, result in zip(split.images, captioner.caption(folder / name for name in split.images), strict=True):
-        if result.error is not None:
-            raise result.error
-        captions[name] = result.captions[0].text
-    return evaluate(captions, dict(zip(split.images, split.references, strict=True)))
+def score(bundle: Bundle, folder: Path, split: TrainingSplit, say: Callable[[str], None]) -> Scores:
+    """Score a bundle on the images of a split, as `showtell evaluate` does."""
+    examples = [Example(name, tuple(texts)) for name, texts in zip(split.images, split.references, strict=True)]
+    return evaluate(Captioner([bundle]), examples, folder, say=say).scores
 
 
 def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bool) -> tuple[bytes, bytes | None]:
