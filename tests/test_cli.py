@@ -132,7 +132,7 @@ def test_evaluate_explains_its_figures(showtell, tmp_path):
     from showtell.captioner import DEFAULT_BUNDLE
 
     arguments = ["evaluate", DEFAULT_BUNDLE, "--captions", table, "--images", EXAMPLES]
-    assert "--split all" in showtell(*arguments, "--split", "test", status=2).stderr
+    assert "no captions of split 'test'; it has train, val" in showtell(*arguments, "--split", "test", status=2).stderr
     assert "images\t1" in showtell(*arguments).stdout  # what would have been held out for validation
     done = showtell(*arguments, "--split", "all")
     scores = dict(line.split("\t") for line in done.stdout.splitlines())

@@ -135,6 +135,13 @@ def test_a_bundle_is_calibrated_and_marks_what_needs_review(showtell, noise_imag
     assert (tmp_path / "report.svg").read_text().startswith("<svg")
     assert "exists already" in showtell(*arguments, status=2).stderr
 
+    elsewhere = ["calibrate", default, "-o", tmp_path / "other", "--captions", table, "--images", noise_images]
+    known = showtell(*elsewhere, "--split", "all", status=2)
+    assert "4 of the 12 images to calibrate on are in the training part" in known.stderr
+    table.write_text(table.read_text().replace(",train", ",test"))
+    assert "the captions have no training part" in showtell(*elsewhere, status=2).stderr
+    table.write_text(table.read_text().replace(",test", ",train"))
+
     # A calibration that cannot be read any more is replaced all the same.
     loaded = Bundle.load(bundle)
     replace(loaded, files={**loaded.files, "calibration.json": b"{}"}).save(tmp_path / "old")

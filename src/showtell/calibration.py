@@ -10,7 +10,7 @@ from showtell.captioner import BATCH_SIZE, Captioner
 from showtell.captions import Example
 from showtell.charts import Chart, side_by_side
 from showtell.confidence import Calibration, Familiarity, directions, mean_log_prob
-from showtell.errors import ImageError, ShowtellError
+from showtell.errors import ConfigurationError, ImageError, ShowtellError
 from showtell.evaluation import evaluate
 from showtell.images import batched
 
@@ -111,9 +111,20 @@ def calibrate(
         progress: called with the number of images done, and of all.
 
     Raises:
+        ConfigurationError: if there are no known images, or some of the others are among them.
         ImageError: if no image can be read.
         ShowtellError: if all captions are acceptable, or none is.
     """
+    if not known:
+        raise ConfigurationError(
+            "the captions have no training part, which tells what images the captioner knows; calibrate with the "
+            "caption file that it was trained on"
+        )
+    if shared := len({folder / example.image for example in examples}.intersection(known)):
+        raise ConfigurationError(
+            f"{shared} of the {len(examples)} images to calibrate on are in the training part, and captions of known "
+            "images say nothing of others; choose another part with --split"
+        )
     known = known[:: -(-len(known) // FAMILIAR_IMAGES)]
     total = len(known) + 2 * len(examples)
     familiarity = familiarise(list(_features(captioner, known, say, lambda done: progress(done, total))))

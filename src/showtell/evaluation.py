@@ -105,10 +105,11 @@ def read_split(
                 f"{path}: it has no splits; {split} is the {count} of its {len(examples)} images that training would "
                 "take for it, and --split all is all of them"
             )
-    examples = [example for example in examples if wanted in ("all", example.split)]
-    if not examples:
-        raise ConfigurationError(f"{path}: no captions of split {split!r}; to score on all of them: --split all")
-    return examples
+    chosen = [example for example in examples if wanted in ("all", example.split)]
+    if not chosen:
+        there = sorted({example.split for example in examples if example.split})
+        raise ConfigurationError(f"{path}: no captions of split {split!r}; it has {', '.join(there)}")
+    return chosen
 
 
 def evaluate(

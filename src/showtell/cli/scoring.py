@@ -83,7 +83,7 @@ def calibrate(
     loaded = Bundle.load(bundle)
     # Without the calibration that it may have, which may be of an earlier showtell.
     loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
-    known = [images / example.image for example in read_split(captions, format_, "train")]
+    known = [images / example.image for example in read_split(captions, format_, "all") if example.split == "train"]
     examples = read_split(captions, format_, split, say)
     with bar("captioning") as advance:
         fitted, found = calibration.calibrate(Captioner([loaded]), known, examples, images, say, advance)
