@@ -111,6 +111,10 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
         (["train", "-o", "run", "--resume"], "not a training run"),
         (["train", "-o", "run", "--recipe", "nowhere.toml"], "cannot read the recipe"),
         (["export", "nowhere", "-o", "bundle"], "not a training run"),
+        (
+            ["calibrate", "b", "-o", "c", "--captions", "c.csv", "--images", EXAMPLES, "--report", "q.png"],
+            "q.png: the picture is an SVG; its name must end in .svg",
+        ),
         (["evaluate", "nowhere", "--captions", "c.csv", "--images", EXAMPLES], "no such bundle"),
     ],
 )

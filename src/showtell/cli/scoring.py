@@ -73,13 +73,15 @@ def calibrate(
     from showtell import calibration
     from showtell.bundle import Bundle
     from showtell.captioner import Captioner
-    from showtell.errors import BundleError
+    from showtell.errors import BundleError, ConfigurationError
     from showtell.evaluation import FEW_IMAGES, read_split
     from showtell.files import written_whole
 
     for path in (output, report):
         if path is not None and path.exists():
             raise BundleError(f"{path}: exists already; remove it first, or give another name")
+    if report and report.suffix != ".svg":
+        raise ConfigurationError(f"{report}: the picture is an SVG; its name must end in .svg")
     loaded = Bundle.load(bundle)
     # Without the calibration that it may have, which may be of an earlier showtell.
     loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
