@@ -2,9 +2,11 @@ import json
 import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from showtell.bundle import FILES, MANIFEST, Bundle
+from showtell.confidence import Calibration, Familiarity
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
 from showtell.images import Preprocess
@@ -125,3 +127,12 @@ def test_the_fingerprint_tells_bundles_apart(bundle, tmp_path):
 def test_scores_survive(bundle, tmp_path):
     replace(bundle, scores={"a": {"bleu_4": 20.25}}).save(tmp_path / "b")
     assert json.loads((tmp_path / "b" / MANIFEST).read_text())["scores"] == {"a": {"bleu_4": 20.25}}
+
+
+def test_a_calibration_for_another_encoder_is_refused(bundle):
+    familiarity = Familiarity(np.zeros(3), np.eye(3))
+    content = Calibration(50.0, familiarity, np.zeros(3), familiar=0.4, fading=0.1).to_json().encode()
+    calibrated = replace(bundle, files={**bundle.files, "calibration.json": content})
+    assert calibrated.calibration is not None
+    with pytest.raises(BundleError, match="for features of 5 channels"):
+        replace(calibrated, encoder=replace(bundle.encoder, channels=5)).calibration  # noqa: B018

@@ -103,14 +103,18 @@ def test_a_calibration_comes_back_from_its_text():
     calibration = Calibration(
         50.0, Familiarity(np.array([0.5, -1.0]), np.eye(2)), np.array([0.1, 0.2, 0.3]), familiar=0.4, fading=0.1
     )
-    again = Calibration.from_json(calibration.to_json())
+    again = Calibration.from_json(calibration.to_json(), channels=2)
     features = np.array([[[1.0, 2.0]], [[-3.0, 0.5]]])
     for one in (calibration, again):
         distances = calibration.familiarity.distances(features)
         assert one.familiarity.distances(features) == pytest.approx(distances, abs=1e-5)
     assert again.confidence(-1.0, (0.3, 0.45)) == calibration.confidence(-1.0, (0.3, 0.45))
     with pytest.raises(BundleError, match="calibrate the bundle anew"):
-        Calibration.from_json('{"weights": [1]}')
+        Calibration.from_json('{"weights": [1]}', channels=2)
+    one_cluster = replace(calibration, familiarity=replace(calibration.familiarity, clusters=np.ones(2)))
+    for wrong, channels in ((calibration, 3), (one_cluster, 2), (replace(calibration, weights=np.ones(2)), 2)):
+        with pytest.raises(BundleError, match=f"for features of {channels} channels"):
+            Calibration.from_json(wrong.to_json(), channels)
 
 
 def test_the_end_counts_as_a_word():

@@ -57,9 +57,9 @@ class Bundle:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What makes a confidence of its captions, if it was calibrated."""
+        """What makes a confidence of its captions, if it was calibrated. Raises BundleError if it does not fit."""
         content = self.files.get("calibration.json")
-        return None if content is None else Calibration.from_json(content.decode())
+        return None if content is None else Calibration.from_json(content.decode(), self.encoder.channels)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -89,13 +89,17 @@ class Calibration:
         return json.dumps(content) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Calibration":
-        """Read what `to_json` gave. Raises BundleError if it is something else."""
+    def from_json(cls, text: str, channels: int) -> "Calibration":
+        """Read what `to_json` gave, for features of so many channels. Raises BundleError if it is something else."""
         try:
             content: dict[str, Any] = json.loads(text)
             known = content.pop("familiarity")
             familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "clusters")))
-            return cls(**{**content, "familiarity": familiarity, "weights": np.array(content["weights"])})
+            weights = np.array(content["weights"])
+            shapes = familiarity.centre.shape, familiarity.clusters.shape[1:], weights.shape
+            if shapes != ((channels,), (channels,), (3,)):
+                raise ValueError(f"shapes {shapes} for features of {channels} channels")
+            return cls(**{**content, "familiarity": familiarity, "weights": weights})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"calibration.json cannot be understood ({error!r}); calibrate the bundle anew") from None
 
