@@ -80,6 +80,14 @@ def test_greedy_search_and_sampling(showtell):
     assert len(set(samples)) > 1
 
 
+def test_confidence_is_for_the_bundles_own_search_and_a_note_says_so(showtell):
+    for same in (["--n-best", 3], ["--beam-size", 3], ["--decode", "beam"]):
+        assert "note:" not in showtell("caption", PHOTO, "--min-confidence", 0.5, *same).stderr
+    for other in (["--n-best", 4], ["--beam-size", 2], ["--decode", "greedy"]):
+        assert "note: the confidence is calibrated" in showtell("caption", PHOTO, "--min-confidence", 0, *other).stderr
+        assert "note:" not in showtell("caption", PHOTO, *other).stderr
+
+
 def test_names_that_would_break_a_line_are_escaped(showtell, tmp_path):
     strange = tmp_path / "a\nb\tc.jpg"
     strange.write_bytes(PHOTO.read_bytes())

@@ -35,16 +35,19 @@ def caption(
     from showtell.images import find
 
     captioner = Captioner.load(*model or ())
+    own = captioner.search_options
     changes: dict[str, Any] = {"decode": decode, "n_best": n_best}
     if beam_size is None:
-        beam_size = max(captioner.search_options.beam_size, n_best)
-    options = replace(captioner.search_options, beam_size=beam_size, **changes)
+        beam_size = max(own.beam_size, n_best)
+    options = replace(own, beam_size=beam_size, **changes)
     if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise ConfigurationError(f"--min-confidence is {min_confidence}; it must be 0 to 1")
     if min_confidence is not None and captioner.calibration is None:
         raise ConfigurationError(
             "--min-confidence needs one bundle with a calibration; make one with: showtell calibrate"
         )
+    if min_confidence is not None and replace(options, n_best=own.n_best) != own:
+        say("note: the confidence is calibrated for the bundle's own way of searching, and means less for this one")
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     gallery = maps = None
