@@ -20,7 +20,7 @@ def caption(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     annotate: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the images with their captions as titles to DIR, a new folder."),
+        typer.Option(metavar="DIR", help="Write images with captions to DIR, a new folder; 32 on one sheet, too."),
     ] = None,
     min_confidence: Annotated[
         float | None, typer.Option(min=0, max=1, help="Mark captions with less confidence as needing review.")
