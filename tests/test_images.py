@@ -78,6 +78,20 @@ def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"\0\0\0\x18ftypheic", b"\0\0\0\x18ftypmif1", b"\0\0\0\x18ftypcrx ", b"FUJIFILMCCD-RAW 0201", b"IIRO\x08\0"],
+)
+def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head):
+    content = head + bytes(200)
+    (tmp_path / "a.jpg").write_bytes(content)
+    for source in (content, tmp_path / "a.jpg"):
+        with pytest.raises(ImageError, match="HEIC and camera RAW cannot be read yet; export it as JPEG"):
+            decode(source)
+    with pytest.raises(ImageError, match="not an image in a format"):
+        decode(b"." + content)
+
+
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 47)
     with pytest.raises(ImageError, match="8 x 6 pixels are more than 47"):

@@ -1,6 +1,7 @@
 """Images: finding them, decoding them safely, and bringing them to the size that an encoder wants."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 MAX_PIXELS = 200_000_000
 # Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
 DECODED_AHEAD = 8
+
+# HEIC, and the RAW formats of Canon (CR3), Fujifilm, Olympus and Panasonic; others begin like a TIFF.
+_NOT_YET_READ = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1|crx )|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
 
 _Item = TypeVar("_Item")
 
@@ -99,6 +103,8 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if _NOT_YET_READ.match(_head(source)):
+            raise ImageError(f"{name}: HEIC and camera RAW cannot be read yet; export it as JPEG first") from None
         raise ImageError(f"{name}: not an image in a format that can be read here") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
@@ -107,6 +113,13 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     except Exception as error:  # decoders raise whatever they like on damaged input
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: damaged or unreadable ({reason})") from None
+
+
+def _head(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:16]
+    with open(source, "rb") as file:
+        return file.read(16)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
