@@ -206,7 +206,7 @@ def test_from_a_bundle_to_another_on_the_command_line(bundle, relations, showtel
     assert [record["epoch"] for record in records] == [0, 1, 2] and records[0]["loss"] is None
     assert records[-1]["val_loss"] < records[0]["val_loss"]
     assert json.loads((run / "settings.json").read_text())["sources"]["start_from"] == str(bundle)
-    assert "done" in showtell("train", "-o", run, "--resume").stderr
+    assert "the run is finished" in showtell("train", "-o", run, "--resume").stderr
     assert "no others" in showtell("train", "-o", run, "--resume", "--start-from", bundle, status=2).stderr
     showtell("export", run, "-o", better)
     assert len(showtell("caption", relations / "images" / "0000.png", "--model", better).stdout.splitlines()) == 1

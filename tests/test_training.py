@@ -95,7 +95,9 @@ def test_what_a_run_leaves(showtell, shapes, tmp_path):
     assert "a run is there already" in again.stderr
     assert "no others" in showtell("train", "-o", run, "--resume", "--epochs", 9, status=2).stderr
     finished = showtell("train", "-o", run, "--resume")
-    assert "done" in finished.stderr
+    assert finished.stderr.splitlines() == [
+        f"the run is finished; make a bundle of the best checkpoint with: showtell export {run} -o BUNDLE"
+    ]
 
 
 def test_a_mistake_in_the_settings_can_be_mended_and_a_lost_checkpoint_is_told(showtell, shapes, tmp_path):

@@ -56,6 +56,12 @@ def test_each_phase_begins_with_what_the_one_before_has_left(whole):
     assert (whole / "fine-tuning" / "encoder.onnx").exists() and (whole / "self-critical" / "best.keras").exists()
 
 
+def test_a_finished_run_is_left_as_it_is(showtell, whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert showtell("train", "-o", whole, "--resume").stderr.startswith("the run is finished; ")
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
 def test_a_run_killed_while_fine_tuning_ends_with_the_weights_of_an_undisturbed_one(showtell, shapes, whole, tmp_path):
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "showtell", "train", "-o", run, "--images", shapes, *SETTINGS]

@@ -151,9 +151,13 @@ def train(
     from showtell.train.run import Run, Sources
     from showtell.train.trainer import train as train_run
 
+    advice = f"make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE"
     start = _load_start(start_from) if start_from else None
     if resume:
         run = Run.open(output)
+        if run.is_finished:
+            say(f"the run is finished; {advice}")
+            return
         training, validation = pipeline.load(run)
     elif captions and captions.suffix in (".h5", ".hdf5") and not features:
         raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
@@ -170,7 +174,7 @@ def train(
         raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
     with bar("training", "steps") as advance:
         train_run(run, training, validation, say, advance)
-    say(f"done; make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE")
+    say(f"done; {advice}")
 
 
 def export(

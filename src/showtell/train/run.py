@@ -159,6 +159,13 @@ class Run:
         return self.self_critical or self.fine_tuning or self
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch of the last phase has ended."""
+        recipe, history = self.recipe, self.final.history()
+        later = recipe.self_critical.self_critical_epochs or recipe.fine_tuning.fine_tuning_epochs
+        return bool(history) and history[-1]["epoch"] == (later or recipe.training.epochs)
+
+    @property
     def start_encoder(self) -> Path | None:
         """The ONNX file of the encoder, if the run was started from one that is not of the table."""
         path = self.folder / START_ENCODER
