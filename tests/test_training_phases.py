@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +12,10 @@ import zipfile
 
 import h5py
 import pytest
+
+from showtell.train import pipeline
+from showtell.train.run import Run
+from showtell.train.trainer import Interrupted, train
 
 SETTINGS = [
     *("--grid", "--decoder", "show_attend_tell", "--embedding-size", 16, "--units", 16, "--batch-size", 16),
@@ -77,6 +84,25 @@ def test_a_run_killed_while_fine_tuning_ends_with_the_weights_of_an_undisturbed_
         assert newest[0].name == newest[1].name and expected.keys() == found.keys()
         for name, value in found.items():
             assert value == pytest.approx(expected[name], abs=1e-4), f"{phase}: {name}"
+
+
+def test_an_interrupt_between_two_phases_is_noticed_at_once_and_loses_nothing(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    shutil.rmtree(run.self_critical.folder)
+    for name in ("train.npy", "train.json", "val.npy", "val.json"):
+        (run.fine_tuning.folder / name).unlink()
+    said = []
+
+    def interrupt(line):
+        said.append(line)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"stopped after the features of 8 of .* images; go on with: .* --resume"):
+        train(run, *pipeline.load(run), interrupt)
+    assert len(said) == 1 and "extracting features of" in said[0]
+    *_, last = (run.fine_tuning.folder / "train.npy.partial.jsonl").read_text().splitlines()
+    assert json.loads(last)[1] is None and not run.self_critical.folder.exists()
 
 
 def test_bundles_of_two_phases_caption_and_show_where_they_looked(showtell, shapes, whole, tmp_path):

@@ -229,18 +229,32 @@ def tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> OnnxEncoder:
 
 
 def tuned_features(
-    run: Run, training: TrainingSplit, validation: TrainingSplit | None, say: Callable[[str], None]
+    run: Run,
+    training: TrainingSplit,
+    validation: TrainingSplit | None,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None],
 ) -> tuple[TrainingSplit, TrainingSplit | None]:
     """Quantise the fine-tuned encoder, and return the splits with its features.
 
     A decoder that goes on learning with the features of the very encoder that ships loses nothing by the 8 bits.
+
+    Args:
+        run: the run, in the folder of its fine-tuning, which is over.
+        training: what to train on.
+        validation: what to validate with, if anything.
+        say: called with a line before each extraction, unless its features are there already.
+        progress: called after every few images with the number done, and in all; what it raises stops the extraction,
+            which goes on there when it is called again.
     """
     folders = [Path(folder) for folder in run.sources.images]
     encoder = tuned_encoder(run, training, int8=True)
 
     def extracted(split: TrainingSplit, folder: Path, name: str) -> TrainingSplit:
-        say(f"extracting features of {len(split.images)} images with the fine-tuned encoder in 8 bits")
-        features = extract([(image, folder / image) for image in split.images], encoder, run.folder / name)
+        if not (run.folder / name).exists():
+            say(f"extracting features of {len(split.images)} images with the fine-tuned encoder in 8 bits")
+        images = [(image, folder / image) for image in split.images]
+        features = extract(images, encoder, run.folder / name, progress=progress)
         if features.failed:
             raise ImageError(features.failed[0][1])
         return split.with_features(features.array)

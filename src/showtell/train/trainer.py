@@ -31,6 +31,9 @@ PATIENCE = 3
 class Interrupted(ShowtellError):
     """A training that was asked to stop, and has saved where it was."""
 
+    def __init__(self, where: str, folder: Path):
+        super().__init__(f"stopped {where}; go on with: showtell train -o {folder} --resume")
+
 
 def train(
     run: Run,
@@ -53,7 +56,7 @@ def train(
             and captions a second as text.
 
     Raises:
-        Interrupted: on Ctrl-C or SIGTERM, after a checkpoint was written.
+        Interrupted: on Ctrl-C or SIGTERM, after a checkpoint or features were written.
         ConfigurationError: if a phase lacks what it needs.
         ShowtellError: if the loss is no longer a number.
     """
@@ -61,13 +64,18 @@ def train(
     # Made before the first phase is trained, so that what it lacks shows now.
     tuning = FineTuning(run.fine_tuning, run, training) if run.fine_tuning else None
     with stop_signals() as stopping:
+
+        def extracted(done: int, total: int) -> None:
+            if stopping.is_set():
+                raise Interrupted(f"after the features of {done} of {total} images", run.folder)
+
         _Phase(run, CrossEntropy(run, training, say), validation, say, progress, stopping).train()
         before = run
         if run.fine_tuning and tuning:
             _Phase(run, tuning, validation, say, progress, stopping).train()
             before = run.fine_tuning
             if run.self_critical:
-                training, validation = tuned_features(before, training, validation, say)
+                training, validation = tuned_features(before, training, validation, say, extracted)
         if run.self_critical:
             last = SelfCritical(run.self_critical, before, training)
             _Phase(run, last, validation, say, progress, stopping).train()
@@ -192,9 +200,7 @@ class _Phase:
         if step % self._settings.checkpoint_every == 0 or self._stopping.is_set():
             self._run.save(self._model, step)
         if self._stopping.is_set():
-            raise Interrupted(
-                f"stopped at step {step} of {self._steps}; go on with: showtell train -o {self._whole.folder} --resume"
-            )
+            raise Interrupted(f"at step {step} of {self._steps}", self._whole.folder)
         if step % self._settings.sample_every == 0:
             self._sample(step)
 
