@@ -1,10 +1,13 @@
 """What the phases of training do in a step."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 from showtell.encoder import EncoderInfo
+from showtell.errors import ConfigurationError
 from showtell.images import Preprocess
 from showtell.recipe import FineTuningConfig, ModelConfig, Recipe, SelfCriticalConfig
 from showtell.search import Hypothesis
@@ -228,3 +231,14 @@ def test_an_interrupted_epoch_of_fine_tuning_goes_on_with_the_same_batches(fine_
     for name, value in rest[0][0].items():
         assert np.array_equal(value, whole[2][0][name])
     assert not np.array_equal(whole[0][0]["tokens"], next(phase.batches(0, 0))[0]["tokens"])
+
+
+def test_an_encoder_that_could_not_be_written_is_refused_before_training(fine_tuning, monkeypatch):
+    phase, split = fine_tuning
+    run = phase.run
+    other = replace(run, encoder=replace(run.encoder, name="mobilenet_v2"))
+    FineTuning(other, run, split)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    FineTuning(run, run, split)  # the one that ships is written without TensorFlow
+    with pytest.raises(ConfigurationError, match="KERAS_BACKEND=tensorflow"):
+        FineTuning(other, run, split)

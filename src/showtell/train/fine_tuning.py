@@ -19,7 +19,7 @@ from showtell.sessions import OnnxEncoder, open_session
 from showtell.train.batches import WIDTH_STEP, TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, MaskedCrossEntropy
 from showtell.train.encoders import trainable_network
-from showtell.train.graphs import network_graph
+from showtell.train.graphs import network_graph, require_network_graph
 from showtell.train.phases import best_decoder, compile_model
 from showtell.train.quantize import calibration_images, quantize_encoder
 from showtell.train.run import Run, save_model
@@ -101,7 +101,8 @@ class FineTuning:
         training: captions and images.
 
     Raises:
-        ConfigurationError: if the run does not know its images, or which encoder made its features.
+        ConfigurationError: if the run does not know its images, or which encoder made its features, or if Keras'
+            backend cannot write that encoder.
     """
 
     def __init__(self, run: Run, before: Run, training: TrainingSplit):
@@ -110,6 +111,7 @@ class FineTuning:
                 "fine-tuning goes through the encoder, but the run does not know its images, or which encoder made its "
                 "features; name the images with --images, and extract the features with: showtell extract"
             )
+        require_network_graph(run.encoder)
         self.run = run
         self.settings = run.recipe.fine_tuning
         self.epochs = self.settings.fine_tuning_epochs

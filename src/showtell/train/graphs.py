@@ -53,6 +53,12 @@ def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
     return _to_onnx(network, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
 
 
+def require_network_graph(info: EncoderInfo) -> None:
+    """Raise ConfigurationError if `network_graph` cannot give an encoder on the backend that Keras has."""
+    if info.name != "efficientnet_lite2":
+        _require_tensorflow()
+
+
 def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
     output = "pooled" if info.cells == 1 else "grid"
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
@@ -60,9 +66,16 @@ def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
     return extracted
 
 
-def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
+def _require_tensorflow() -> None:
     if keras.backend.backend() != "tensorflow":
-        raise ConfigurationError("export runs on Keras' TensorFlow backend; call it with KERAS_BACKEND=tensorflow")
+        raise ConfigurationError(
+            "ONNX files, of which bundles and fine-tuned encoders consist, are made on Keras' TensorFlow backend; give "
+            "the command with KERAS_BACKEND=tensorflow"
+        )
+
+
+def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
+    _require_tensorflow()
     # A model that was never called has no weights yet.
     model(
         keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 2 for size in spec.shape], spec.dtype), inputs)
