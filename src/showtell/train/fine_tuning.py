@@ -27,6 +27,8 @@ from showtell.vocabulary import PAD
 
 # A crop keeps at least so much of each side: captions tell what is at the border, too.
 LEAST_CROP = 0.8
+# Numbers of captions a batch are multiples of this, for the reason that WIDTH_STEP is there.
+CAPTIONS_STEP = 8
 ENCODED_AT_ONCE = 32
 
 
@@ -146,7 +148,10 @@ class FineTuning:
         return model.decoder
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Yield ({"images": (B, H, W, 3), "image_of": (N,), "tokens": (N, T)}, targets (N, T))."""
+        """Yield ({"images": (B, H, W, 3), "image_of": (N,), "tokens": (N, T)}, targets (N, T)).
+
+        The last captions may be empty: they fill the batch.
+        """
         split, seed = self._training, self.run.recipe.training.seed
         size = min(self.settings.fine_tuning_images, len(split.images))
         order = np.random.default_rng((seed, epoch)).permutation(len(split.images))
@@ -156,11 +161,13 @@ class FineTuning:
             generator = np.random.default_rng((seed, epoch, step))
             rows = [self._captions_of[row] for row in split.image_rows[positions].tolist()]
             captions = split.captions[np.concatenate(rows)]
+            lacking = -len(captions) % CAPTIONS_STEP
+            captions = np.pad(captions, ((0, lacking), (0, 0)), constant_values=PAD)
             longest = int((captions != PAD).sum(axis=1).max())
             width = min(-(-longest // WIDTH_STEP) * WIDTH_STEP, captions.shape[1])
             inputs = {
                 "images": np.stack([augment(image, self.settings.mirror, generator) for image in images]),
-                "image_of": np.repeat(np.arange(size), list(map(len, rows))),
+                "image_of": np.pad(np.repeat(np.arange(size), list(map(len, rows))), (0, lacking)),
                 "tokens": captions[:, : width - 1],
             }
             yield inputs, captions[:, 1:width]
@@ -168,7 +175,7 @@ class FineTuning:
     def train_on(self, model: EncoderDecoder, batch: Any, epoch: int) -> tuple[float, int]:
         """Take a step on inputs and targets."""
         inputs, targets = batch
-        return float(model.train_on_batch(inputs, targets)), len(targets)
+        return float(model.train_on_batch(inputs, targets)), int((targets[:, 0] != PAD).sum())
 
     def encoded(self, model: EncoderDecoder, split: TrainingSplit) -> TrainingSplit:
         """Return the split with features of the encoder as it is now."""
