@@ -132,18 +132,21 @@ class Table:
         return lines
 
     def costs(self, row: Row) -> list[str]:
-        """Return parameters in millions, megabytes and CPU minutes of a row."""
+        """Return parameters in millions, megabytes and CPU minutes of a row; of a run that was resumed, the least."""
         keys = [f"{member}-cross-entropy" for member in row.members] or [row.key]
         size = sum(file.stat().st_size for key in keys for file in self.bundle(key).iterdir())
         parameters = minutes = 0.0
+        more = ""
         for run in row.members or (row.run,):
             for phase, folder in PHASES.items():
-                history = (self.runs / run / folder / "history.jsonl").read_text().splitlines()
-                minutes += sum(json.loads(line)["cpu_seconds"] for line in history) / 60
+                history = [*map(json.loads, (self.runs / run / folder / "history.jsonl").read_text().splitlines())]
+                minutes += sum(record["cpu_seconds"] for record in history) / 60
+                if any(record.get("resumed") for record in history):
+                    more = " or more"
                 if phase == row.phase:
                     break
             parameters += parameters_of(self.runs / run)
-        return [f"{parameters / 1e6:.1f} M", f"{size / 1e6:.1f}", f"{minutes:.0f}"]
+        return [f"{parameters / 1e6:.1f} M", f"{size / 1e6:.1f}", f"{minutes:.0f}{more}"]
 
     def write(self) -> None:
         """Put the table between its marks in docs/results.md."""

@@ -57,8 +57,11 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_undisturb
         assert value == pytest.approx(expected[key], abs=1e-5), key
     whole, resumed = ((run / "history.jsonl").read_text().splitlines() for run in (tmp_path / "whole", killed))
     assert len(whole) == len(resumed) == 4
-    for one, other in zip(map(json.loads, whole), map(json.loads, resumed), strict=True):
+    whole, resumed = list(map(json.loads, whole)), list(map(json.loads, resumed))
+    for one, other in zip(whole, resumed, strict=True):
         assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
+    assert not any(record["resumed"] for record in whole) and sum(record["resumed"] for record in resumed) == 1
+    assert done.stderr.count(" s since it was resumed,") == 1
 
 
 def test_an_interrupt_saves_and_says_how_to_go_on(showtell, shapes, tmp_path):

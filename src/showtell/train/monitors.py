@@ -138,7 +138,7 @@ def epoch_line(record: dict[str, Any]) -> str:
             f"distinct {record['distinct']:.0%}",
             f"repeated bigrams {record['repeated_bigrams']:.1%}",
         ]
-    parts += [f"{record['seconds']:.0f} s"]
+    parts += [f"{record['seconds']:.0f} s" + (" since it was resumed" if record["resumed"] else "")]
     if "val_loss" in record:
         parts += ["the best so far" if record["best"] else "not the best"]
     return ", ".join(parts)

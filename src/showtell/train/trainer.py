@@ -208,7 +208,9 @@ class _Phase:
         """Checkpoint, validate, keep the best, and record the epoch."""
         step = int(self._model.optimizer.iterations)
         self._run.save(self._model, step)
-        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": None}
+        # Loss and seconds are then of the rest of the epoch alone.
+        resumed = epoch >= 0 and self._steps_done < self._phase.steps_an_epoch
+        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "resumed": resumed, "loss": None}
         if self._steps_done:  # there are none if the run was stopped between the epoch and its validation
             record["loss"] = self._losses / self._steps_done
         history = self._run.history()
