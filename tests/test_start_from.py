@@ -115,6 +115,17 @@ def test_a_grown_decoder_says_what_the_old_one_said(old, relations, tmp_path):
     assert says == said and len({str(tokens) for tokens in said}) > 1
 
 
+def test_what_a_start_keeps_cannot_be_asked_to_be_otherwise(old):
+    start = load_start(old.folder)
+    kept = start.applied_to(Recipe())
+    asked = {"decoder": "show_and_tell", "layers": 2, "encoder": "resnet50", "grid": False, "beam_size": 5}
+    for name, value in asked.items():
+        with pytest.raises(ConfigurationError, match=f"--{name.replace('_', '-')} {value} with --start-from"):
+            start.require_agreement({name: value, "dropout": 0.1})
+        assert kept.override({name: value}) != kept
+    start.require_agreement({"units": 16, "grid": True, "dropout": 0.1, "min_count": 2})
+
+
 def test_new_words_begin_with_fresh_vectors_and_the_mean_logit():
     model = replace(Recipe().model, embedding_size=2, units=2)
     small, large = new_decoder(model, 5, 3), new_decoder(model, 7, 3)
@@ -200,7 +211,10 @@ def test_an_encoder_that_was_fine_tuned_goes_on_with_the_run(old, bundle, relati
 def test_from_a_bundle_to_another_on_the_command_line(bundle, relations, showtell, tmp_path):
     run, better = tmp_path / "run", tmp_path / "better.zip"
     settings = ["--images", relations, "--epochs", 2, "--batch-size", 8, "--dropout", 0]
-    done = showtell("train", "-o", run, "--start-from", bundle, *settings)
+    command = ["train", "-o", run, "--start-from", bundle, *settings]
+    refused = showtell(*command, "--units", 8, status=2)
+    assert "--units 8 with" in refused.stderr and "has 16" in refused.stderr and not run.exists()
+    done = showtell(*command, "--units", 16)
     assert f"starting from {bundle}, with 5 new words" in done.stderr
     records = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1, 2] and records[0]["loss"] is None

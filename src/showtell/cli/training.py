@@ -153,6 +153,8 @@ def train(
 
     advice = f"make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE"
     start = _load_start(start_from) if start_from else None
+    if start:
+        start.require_agreement(settings)
     if resume:
         run = Run.open(output)
         if run.is_finished:

@@ -1,6 +1,7 @@
 """Training that starts from a captioner that is there: an earlier run, or a bundle."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,17 @@ class Start:
                     f"{self.path}: its encoder {self.encoder.name} was fine-tuned, and only {EFFICIENTNET_LITE2.stem} "
                     "can be again; leave the phase out with --fine-tuning-epochs 0"
                 )
-        sizes = {name: self.config[name] for name in ("embedding_size", "units", "layers")}
-        encoder = asdict(self._entry(recipe.encoder.encoder_weights))
-        search = {name: getattr(self.search, name) for name in ("beam_size", "length_penalty", "no_repeat_ngram")}
-        return recipe.override({"decoder": self.kind, **sizes, **encoder, **search})
+        weights = self._entry(recipe.encoder.encoder_weights).encoder_weights
+        return recipe.override({**self._kept(), "encoder_weights": weights})
+
+    def require_agreement(self, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError if settings that someone asks for are others than this start keeps."""
+        for name, kept in self._kept().items():
+            if settings.get(name, kept) != kept:
+                raise ConfigurationError(
+                    f"--{name.replace('_', '-')} {settings[name]} with --start-from {self.path}, which has {kept}; "
+                    "encoder, decoder and way of searching stay what they are: leave the option out"
+                )
 
     def load_encoder(self, weights: str = EncoderConfig.encoder_weights) -> Encoder:
         """Load the encoder that new features must come from.
@@ -113,6 +121,12 @@ class Start:
                 f"{features} was made with encoder {encoder or 'unknown'}, {self.path} with {self.encoder}; "
                 f"extract the features with: showtell extract --start-from {self.path}"
             )
+
+    def _kept(self) -> dict[str, Any]:
+        sizes = {name: self.config[name] for name in ("embedding_size", "units", "layers")}
+        encoder = {name: getattr(self.encoder_config, name) for name in ("encoder", "grid")}
+        search = {name: getattr(self.search, name) for name in ("beam_size", "length_penalty", "no_repeat_ngram")}
+        return {"decoder": self.kind, **sizes, **encoder, **search}
 
     def _entry(self, weights: str) -> EncoderConfig:
         moved = weights != EncoderConfig.encoder_weights
