@@ -33,7 +33,8 @@ def test_many_images_are_captioned_as_each_alone_and_an_error_has_its_place(capt
     assert [result.source for result in results] == sources
     assert isinstance(results[6].error, ImageError) and results[6].captions == ()
     for result in results[:6]:
-        assert result.captions[0].text == captioner(result.source).text
+        together, alone = result.captions[0], captioner(result.source)
+        assert (together.text, together.log_prob) == (alone.text, alone.log_prob)
     with pytest.raises(ImageError, match=r"absent\.jpg"):
         captioner(tmp_path / "absent.jpg")
 
