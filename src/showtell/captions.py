@@ -20,6 +20,7 @@ _SPLITS = {
 _FLICKR_LIST = re.compile(rf"(?<![a-z])({'|'.join(_SPLITS)})[ _.-]?images?\.txt$", re.IGNORECASE)
 # JSON can spell both, but no file name can hold the first, and no UTF-8 the others.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_LETTER = re.compile(r"[^\W_]")
 
 
 @dataclass(frozen=True)
@@ -176,23 +177,28 @@ def _metadata_in(folder: Path) -> Path:
 
 def _gather(rows: Iterable[Row]) -> list[Example]:
     """Join the rows of each image."""
+    images: dict[str, str] = {}  # by the name that the file gives them
     captions: dict[str, list[str]] = {}
-    splits: dict[str, str | None] = {}
+    splits: dict[str, str] = {}
     for where, name, texts, word in rows:
-        image = _image_name(name, where)
-        split = _split(word, where) if word and word.strip() else None
-        known = splits.get(image)
-        if split and known and split != known:
-            raise CaptionFileError(f"{where}: {shown(image)} is in {split} here, but in {known} before; expected one")
-        splits[image] = known or split
-        lines = captions.setdefault(image, [])
+        image = images.get(name)
+        if image is None:
+            image = images[name] = _image_name(name, where)
+            captions.setdefault(image, [])
+        if word and word.strip():
+            split = _split(word, where)
+            known = splits.setdefault(image, split)
+            if split != known:
+                raise CaptionFileError(
+                    f"{where}: {shown(image)} is in {split} here, but in {known} before; expected one"
+                )
         for text in texts:
             if _UNUSABLE.search(text):
                 raise CaptionFileError(f"{where}: a caption with a character that is no text: {shown(text)}")
             # A caption of blanks and punctuation alone has no word to learn or to score.
-            if any(letter.isalnum() for letter in text):
-                lines.append(" ".join(text.split()))
-    return [Example(image, tuple(lines), splits[image]) for image, lines in captions.items() if lines]
+            if _LETTER.search(text):
+                captions[image].append(" ".join(text.split()))
+    return [Example(image, tuple(lines), splits.get(image)) for image, lines in captions.items() if lines]
 
 
 def _image_name(name: str, where: str) -> str:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,16 @@ class Vocabulary:
 
         A caption of more than `length - 2` words loses those at its end.
         """
+        # No word has a blank in it, and captions repeat each other's words: what stands between blanks is looked up once.
+        pieces = list(set(chain.from_iterable(map(str.split, captions))))
+        encodings = self.tokenizer.encode_batch_fast(pieces)
+        known = {piece: encoding.ids for piece, encoding in zip(pieces, encodings, strict=True)}
         ids = np.full((len(captions), length), PAD, dtype=np.int32)
-        for row, encoding in zip(ids, self.tokenizer.encode_batch_fast(list(captions)), strict=True):
-            words = encoding.ids[: length - 2]
-            row[0] = START
-            row[1 : 1 + len(words)] = words
-            row[1 + len(words)] = END
+        for row, caption in zip(ids, captions, strict=True):
+            words = [START, *chain.from_iterable(map(known.__getitem__, caption.split()))]
+            words[length - 1 :] = []
+            words.append(END)
+            row[: len(words)] = words
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -127,8 +132,9 @@ def _frequent_words(captions: Iterable[str], min_count: int) -> list[str]:
     """Return the words that occur at least `min_count` times, the most frequent first; ties go by the alphabet."""
     splitter = _word_level([])
     counts: Counter[str] = Counter()
-    for caption in captions:
-        counts.update(split_words(caption, splitter))
+    for piece, count in Counter(chain.from_iterable(map(str.split, captions))).items():
+        for word in split_words(piece, splitter):
+            counts[word] += count
     frequent = [word for word, count in counts.items() if count >= min_count]
     return sorted(frequent, key=lambda word: (-counts[word], word))
 
