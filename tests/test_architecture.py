@@ -13,7 +13,17 @@ HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "fastapi", "onnx"
 LAYERS = [
     {"cli", "__main__"},
     {"train"},
-    {"calibration", "evaluation", "gallery", "captioner", "attention_map", "charts", "drawing", "tutorial_data"},
+    {
+        "calibration",
+        "evaluation",
+        "gallery",
+        "outputs",
+        "captioner",
+        "attention_map",
+        "charts",
+        "drawing",
+        "tutorial_data",
+    },
     {"bundle", "dataset"},
     {
         "search",
@@ -29,7 +39,7 @@ LAYERS = [
         "recipe",
         "encoder",
     },
-    {"vocabulary", "images", "progress", "caption_formats"},
+    {"vocabulary", "images", "progress", "stopping", "caption_formats", "alt_text"},
     {"errors", "files", "parallel", "__init__"},
 ]
 

@@ -1,10 +1,8 @@
 """The training loop: phases, epochs, steps, and what is due after each."""
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from showtell.errors import ShowtellError
+from showtell.stopping import stop_signals
 from showtell.train import monitors
 from showtell.train.batches import TrainingSplit, sample_rows
 from showtell.train.cross_entropy import CrossEntropy
@@ -88,28 +87,6 @@ def make_deterministic(seed: int) -> None:
         import tensorflow
 
         tensorflow.config.experimental.enable_op_determinism()
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C and SIGTERM set, instead of stopping the program in the middle of a step."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _: object) -> None:
-        stopping.set()
-        signal.signal(number, previous[number])  # whoever asks twice does not want to wait
-
-    for number in previous:
-        signal.signal(number, stop)
-    try:
-        yield stopping
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class _Phase:
