@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -136,10 +136,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """Yield files as they are named, and for each folder the image files in it and below, sorted by name.
+def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES) -> Iterator[Path]:
+    """Yield files as they are named, and for each folder the files in it with a known suffix, sorted by name.
 
-    A named file is yielded whether or not it exists or is an image: reading it will tell.
+    A named file is yielded whether or not it exists or is an image: reading it will tell. What is hidden is left out.
+
+    Args:
+        paths: files and folders.
+        recursive: search the folders in a folder, too.
+        suffixes: the suffixes, in lower case; by default those of images.
     """
     for path in map(Path, paths):
         if not path.is_dir():
@@ -152,9 +157,9 @@ def find(paths: Iterable[str | Path]) -> Iterator[Path]:
                 folders.clear()
                 continue
             seen.add((here.st_dev, here.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
             for name in sorted(names):
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                     yield Path(folder, name)
 
 

@@ -33,7 +33,9 @@ def bar(what: str, unit: str = "images") -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[more]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # Results that go elsewhere than to the terminal must not be drawn into, nor by, the bar.
+    progress = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    with progress:
         task = progress.add_task(what, total=None, rate="", more="")
         began, first = time.monotonic(), None
 

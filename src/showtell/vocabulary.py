@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from showtell.errors import CaptionFileError
+from showtell.errors import CaptionFileError, ConfigurationError
 from showtell.files import written_whole
 
 PAD, START, END, UNK = range(4)
@@ -99,6 +99,16 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
+
+    def id_of(self, word: str) -> int:
+        """Return the id of a word, as it would be looked up in a caption. Raises ConfigurationError if it has none."""
+        words = split_words(word, self.tokenizer)
+        if len(words) != 1:
+            raise ConfigurationError(f"{word!r} is not one word; give one at a time")
+        identity = self.tokenizer.token_to_id(words[0])
+        if identity is None:
+            raise ConfigurationError(f"{word!r} is not among the {len(self):,} words that the model knows")
+        return int(identity)
 
     def encode(self, captions: Sequence[str], length: int) -> np.ndarray:
         """Return ids (N, length) int32: `<start>`, the words, `<end>`, then `<pad>`.

@@ -1,23 +1,61 @@
 """The commands that use a captioner: caption, info."""
 
 import json
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import Models, fail, say
-from showtell.errors import ConfigurationError
+from showtell.cli.options import Models, fail, reason, say
+from showtell.errors import ConfigurationError, ShowtellError
+from showtell.progress import bar
+from showtell.stopping import stop_signals
+
+if TYPE_CHECKING:
+    from showtell.captioner import Caption, Captioned, Captioner
+    from showtell.outputs import Entry, Output, Sidecars
+    from showtell.search import SearchOptions
+
+INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
 
 
 def caption(
-    paths: Annotated[list[Path], typer.Argument(help="Images, and folders to search for images.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, and folders to search for images; - reads paths from standard input.")
+    ],
     model: Models = None,
     beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
     n_best: Annotated[int, typer.Option(help="Captions to print for each image.")] = 1,
     decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
+    min_words: Annotated[int | None, typer.Option(help="Words of a caption at least. [as the bundle says]")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Words of a caption at most. [as the bundle says]")] = None,
+    forbid: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="Word that no caption may have; may be given again.")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Search the folders in a folder, too.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append to FILE, a JSON object on each line, instead of printing."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append to FILE, a table in CSV, instead of printing.")
+    ] = None,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Write each caption beside its image, as NAME.txt, instead of printing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin the files of --jsonl and --csv anew, and overwrite NAME.txt.")
+    ] = False,
     annotate: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write images with captions to DIR, a new folder; 32 on one sheet, too."),
@@ -30,24 +68,15 @@ def caption(
         typer.Option(metavar="DIR", help="Write where each word of a caption looked to DIR, a new folder."),
     ] = None,
 ) -> None:
-    """Caption images."""
+    """Caption images. With --jsonl, --csv or --sidecar, those that have a caption there already are left out."""
     from showtell.captioner import Captioner
     from showtell.images import find
+    from showtell.outputs import JsonLines, Sidecars, Table
 
     captioner = Captioner.load(*model or ())
-    own = captioner.search_options
-    changes: dict[str, Any] = {"decode": decode, "n_best": n_best}
-    if beam_size is None:
-        beam_size = max(own.beam_size, n_best)
-    options = replace(own, beam_size=beam_size, **changes)
-    if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise ConfigurationError(f"--min-confidence is {min_confidence}; it must be 0 to 1")
-    if min_confidence is not None and captioner.calibration is None:
-        raise ConfigurationError(
-            "--min-confidence needs one bundle with a calibration; make one with: showtell calibrate"
-        )
-    if min_confidence is not None and replace(options, n_best=own.n_best) != own:
-        say("note: the confidence is calibrated for the bundle's own way of searching, and means less for this one")
+    options = _search_options(captioner, decode, n_best, beam_size, (min_words, max_words), forbid or ())
+    if min_confidence is not None:
+        check_confidence(captioner, min_confidence, options)
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     gallery = maps = None
@@ -56,51 +85,152 @@ def caption(
 
         gallery = Gallery(annotate) if annotate else None
         maps = AttentionGallery(attention) if attention else None
-    alone = len(paths) == 1 and not paths[0].is_dir()
+    sidecars = Sidecars(overwrite) if sidecar else None
+    files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
+    outputs: list[Output] = [sidecars, *files] if sidecars else [*files]
+    for file in files:
+        if file.half_line:
+            say(f"note: {file.path}: half a line of a run that was killed is taken away: {file.half_line[:200]!r}")
+    images = list(find(_named(paths), recursive))
+    wanted = [path for path in images if not outputs or not all(output.has(str(path)) for output in outputs)]
+    if there := len(images) - len(wanted):
+        say(f"showtell: {there} of {len(images)} images have a caption already; --overwrite makes them anew")
+    alone = len(images) == 1 and images == paths
+    # On a terminal, captions that are printed are progress enough.
+    unseen = sys.stderr.isatty() and not sys.stdout.isatty() and not alone
+    shown = bar("captioning") if outputs or unseen else nullcontext(_not_shown)
     done = failed = reviewed = 0
-    for result in captioner.caption(find(paths), options):
-        path = str(result.source)
-        if result.error is not None:
-            failed += 1
-            say(f"showtell: {result.error}")
-            entry: dict[str, Any] = {"path": path, "error": str(result.error)}
-        else:
-            done += 1
-            best = result.captions[0]
-            doubtful = min_confidence is not None and (best.confidence or 0) < min_confidence
-            reviewed += doubtful
-            entry = {"path": path, "caption": best.text}
-            if best.confidence is not None:
-                entry["confidence"] = round(best.confidence, 3)
-            if min_confidence is not None:
-                entry["needs_review"] = doubtful
-            if n_best > 1:
-                entry["captions"] = [
-                    {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
-                    for found in result.captions
-                ]
-            if not as_json:
-                mark = "\tneeds review" if doubtful else ""
-                place = "" if alone else f"{_printable(path)}\t"
-                for found in result.captions:
-                    print(f"{place}{found.text}{mark}", flush=True)
-            if gallery:
-                gallery.add(Path(path), f"{best.text} (needs review)" if doubtful else best.text)
-            if maps:
-                maps.add(Path(path), best)
-        if as_json:
-            print("[" if done + failed == 1 else ",", json.dumps(entry), flush=True)
+    with stop_signals() as stopping, shown as advance:
+        for result in captioner.caption(_until(stopping, wanted), options):
+            path = str(result.source)
+            entry = _entry(path, result, n_best, min_confidence)
+            doubtful = entry.get("needs_review", False)
+            try:
+                if sidecars:
+                    sidecars.add(entry)
+                if gallery and result.captions:
+                    gallery.add(Path(path), f"{entry['caption']} (needs review)" if doubtful else entry["caption"])
+                if maps and result.captions:
+                    maps.add(Path(path), result.captions[0])
+            except (ShowtellError, OSError) as error:
+                entry, doubtful = {"path": path, "error": reason(error)}, False
+            for file in files:
+                file.add(entry)
+            if as_json:
+                print("," if done + failed else "[", json.dumps(entry), flush=True)
+            if "error" in entry:
+                failed += 1
+                say(f"showtell: {entry['error']}")
+            else:
+                done += 1
+                reviewed += doubtful
+                if not as_json and (doubtful or not outputs):
+                    _print("" if alone else f"{_printable(path)}\t", result.captions, doubtful)
+            advance(done + failed, len(wanted))
     if as_json:
         print("]" if done + failed else "[]")
     if gallery:
         gallery.finish()
     if reviewed:
         say(f"showtell: {reviewed} of {done} captions need review: their confidence is below {min_confidence:g}")
-    if not done:
+    if done + failed < len(wanted):
+        say(f"showtell: stopped after {done + failed} of {len(wanted)} images{_advice(outputs, overwrite, sidecars)}")
+        raise typer.Exit(INTERRUPTED)
+    if not done and not there:
         fail("no image could be captioned" if failed else f"no images in {', '.join(map(str, paths))}")
     if failed:
         say(f"showtell: {failed} of {done + failed} images could not be captioned")
         raise typer.Exit(1)
+
+
+def _search_options(
+    captioner: "Captioner",
+    decode: Literal["beam", "greedy", "sample"],
+    n_best: int,
+    beam_size: int | None,
+    words: tuple[int | None, int | None],
+    forbidden: Sequence[str],
+) -> "SearchOptions":
+    own = captioner.search_options
+    least, most = words
+    return replace(
+        own,
+        decode=decode,
+        n_best=n_best,
+        beam_size=max(own.beam_size, n_best) if beam_size is None else beam_size,
+        min_length=own.min_length if least is None else least,
+        max_length=own.max_length if most is None else most,
+        forbidden=(*own.forbidden, *map(captioner.vocabulary.id_of, forbidden)),
+    )
+
+
+def check_confidence(captioner: "Captioner", least: float, options: "SearchOptions") -> None:
+    """Refuse a least confidence that no caption can be held against, and note where it means less."""
+    if not 0 <= least <= 1:
+        raise ConfigurationError(f"--min-confidence is {least}; it must be 0 to 1")
+    if captioner.calibration is None:
+        raise ConfigurationError(
+            "--min-confidence needs one bundle with a calibration; make one with: showtell calibrate"
+        )
+    own = captioner.search_options
+    if replace(options, n_best=own.n_best) != own:
+        say("note: the confidence is calibrated for the bundle's own way of searching, and means less for this one")
+
+
+def _named(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield paths, and for "-" those on standard input: one a line, or each ended by NUL as `find -print0` does."""
+    for path in paths:
+        if str(path) != "-":
+            yield path
+            continue
+        content = sys.stdin.buffer.read()
+        lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+        yield from (Path(os.fsdecode(line)) for line in lines if line)
+
+
+def _until(stopping: threading.Event, images: Sequence[Path]) -> Iterator[Path]:
+    for image in images:
+        if stopping.is_set():
+            say("showtell: stopping after the images at work; Ctrl-C again stops at once")
+            return
+        yield image
+
+
+def _not_shown(done: int, total: int) -> None:
+    pass
+
+
+def _entry(path: str, result: "Captioned", n_best: int, min_confidence: float | None) -> "Entry":
+    if result.error is not None:
+        return {"path": path, "error": str(result.error)}
+    best = result.captions[0]
+    entry: Entry = {"path": path, "caption": best.text}
+    if best.confidence is not None:
+        entry["confidence"] = round(best.confidence, 3)
+    if min_confidence is not None:
+        entry["needs_review"] = (best.confidence or 0) < min_confidence
+    if n_best > 1:
+        entry["captions"] = [
+            {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
+            for found in result.captions
+        ]
+    return entry
+
+
+def _print(place: str, captions: Iterable["Caption"], doubtful: bool) -> None:
+    mark = "\tneeds review" if doubtful else ""
+    for found in captions:
+        print(f"{place}{found.text}{mark}", flush=True)
+
+
+def _advice(outputs: Sequence["Output"], overwrite: bool, sidecars: "Sidecars | None") -> str:
+    """Tell how to go on after an interrupt."""
+    if not outputs:
+        return "; with --jsonl FILE, a second run would go on there"
+    if overwrite and sidecars:
+        return "; the same command begins anew, for all texts are to be overwritten"
+    command = shlex.join(["showtell", *(word for word in sys.argv[1:] if word != "--overwrite")])
+    return f"; go on with: {command}"
 
 
 def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one shipped]")] = None) -> None:

@@ -34,3 +34,8 @@ def fail(message: str) -> NoReturn:
 def say(line: str) -> None:
     """Tell the user something that is no result: on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
