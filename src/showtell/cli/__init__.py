@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from showtell import __version__
-from showtell.cli import captioning, scoring, training
+from showtell.cli import alt_text, captioning, scoring, training
 from showtell.cli.options import fail
 from showtell.errors import ShowtellError
 
@@ -61,4 +61,5 @@ for command in (
     training.export,
 ):
     app.command()(command)
+app.command("alt-text")(alt_text.alt_text)
 app.command("tutorial-data")(training.tutorial_data)

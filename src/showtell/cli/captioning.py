@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import Models, fail, reason, say
+from showtell.cli.options import Models, fail, printable, reason, say
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.progress import bar
 from showtell.stopping import stop_signals
@@ -125,7 +125,7 @@ def caption(
                 done += 1
                 reviewed += doubtful
                 if not as_json and (doubtful or not outputs):
-                    _print("" if alone else f"{_printable(path)}\t", result.captions, doubtful)
+                    _print("" if alone else f"{printable(path)}\t", result.captions, doubtful)
             advance(done + failed, len(wanted))
     if as_json:
         print("]" if done + failed else "[]")
@@ -255,8 +255,3 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one sh
         print(f"scores, {data}\t{', '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     for name, content in loaded.files.items():
         print(f"{name}\t{len(content):,} bytes")
-
-
-def _printable(path: str) -> str:
-    # A name may hold line breaks, or bytes that are no text.
-    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\t", "\\t")

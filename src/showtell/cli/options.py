@@ -39,3 +39,8 @@ def say(line: str) -> None:
 def reason(error: Exception) -> str:
     """Return what went wrong in one line."""
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+
+
+def printable(path: str) -> str:
+    """Return a path for a line of text: a name may hold line breaks, or bytes that are no text."""
+    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\t", "\\t")
