@@ -190,6 +190,7 @@ def test_ctrl_c_writes_what_is_at_work_and_the_command_that_it_names_goes_on(loo
     _, errors = running.communicate(timeout=60)
     done = len(objects(lines))
     assert running.returncode == 130 and 20 <= done < 3000 and "Traceback" not in errors
+    assert "Ctrl-C again stops at once" in errors
     (last,) = re.findall(r"stopped after (\d+) of 3000 images; go on with: showtell (.*)", errors)
     assert int(last[0]) == done and shlex.split(last[1]) == arguments
     for path in sorted(folder.iterdir())[done + 20 :]:

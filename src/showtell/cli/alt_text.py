@@ -59,6 +59,7 @@ def alt_text(
     captions = {}
     if wanted:
         with bar("captioning") as advance:
+            advance(0, len(wanted))
             for result in captioner.caption(wanted):
                 captions[result.source] = result
                 advance(len(captions), len(wanted))

@@ -20,7 +20,7 @@ from showtell.stopping import stop_signals
 
 if TYPE_CHECKING:
     from showtell.captioner import Caption, Captioned, Captioner
-    from showtell.outputs import Entry, Output, Sidecars
+    from showtell.outputs import Entry, Output
     from showtell.search import SearchOptions
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
@@ -98,9 +98,10 @@ def caption(
     alone = len(images) == 1 and images == paths
     # On a terminal, captions that are printed are progress enough.
     unseen = sys.stderr.isatty() and not sys.stdout.isatty() and not alone
-    shown = bar("captioning") if outputs or unseen else nullcontext(_not_shown)
+    shown = bar("captioning") if wanted and (outputs or unseen) else nullcontext(_not_shown)
     done = failed = reviewed = 0
     with stop_signals() as stopping, shown as advance:
+        advance(0, len(wanted))
         for result in captioner.caption(_until(stopping, wanted), options):
             path = str(result.source)
             entry = _entry(path, result, n_best, min_confidence)
@@ -134,7 +135,8 @@ def caption(
     if reviewed:
         say(f"showtell: {reviewed} of {done} captions need review: their confidence is below {min_confidence:g}")
     if done + failed < len(wanted):
-        say(f"showtell: stopped after {done + failed} of {len(wanted)} images{_advice(outputs, overwrite, sidecars)}")
+        advice = _advice(outputs, overwrite and sidecar, bool(gallery or maps))
+        say(f"showtell: stopped after {done + failed} of {len(wanted)} images; {advice}")
         raise typer.Exit(INTERRUPTED)
     if not done and not there:
         fail("no image could be captioned" if failed else f"no images in {', '.join(map(str, paths))}")
@@ -223,14 +225,14 @@ def _print(place: str, captions: Iterable["Caption"], doubtful: bool) -> None:
         print(f"{place}{found.text}{mark}", flush=True)
 
 
-def _advice(outputs: Sequence["Output"], overwrite: bool, sidecars: "Sidecars | None") -> str:
+def _advice(outputs: Sequence["Output"], anew: bool, pictures: bool) -> str:
     """Tell how to go on after an interrupt."""
     if not outputs:
-        return "; with --jsonl FILE, a second run would go on there"
-    if overwrite and sidecars:
-        return "; the same command begins anew, for all texts are to be overwritten"
+        return "with --jsonl FILE, a second run would go on there"
+    if anew:
+        return "the same command begins anew, for all texts beside the images are to be overwritten"
     command = shlex.join(["showtell", *(word for word in sys.argv[1:] if word != "--overwrite")])
-    return f"; go on with: {command}"
+    return f"{'name a new folder for the pictures, and ' if pictures else ''}go on with: {command}"
 
 
 def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one shipped]")] = None) -> None:
