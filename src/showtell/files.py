@@ -29,6 +29,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def listed(content: bytes) -> list[Path]:
+    """Return the paths in a list of them: one a line, or each ended by NUL as `find -print0` writes them."""
+    names = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [Path(os.fsdecode(name)) for name in names if name]
+
+
 def require_new(folder: Path, purpose: str) -> None:
     """Raise ConfigurationError if there is anything in the folder, so that no file of a person is overwritten."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

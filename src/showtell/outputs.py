@@ -14,10 +14,36 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+from showtell.captioner import Captioned
 from showtell.errors import CaptionFileError, ConfigurationError
 from showtell.files import written_whole
 
 Entry = dict[str, Any]
+
+
+def entry_of(result: Captioned, min_confidence: float | None, several: bool) -> Entry:
+    """Return what came of an image: "path", and "error" or "caption" with all that is known of it.
+
+    Args:
+        result: of an image that was given by its path.
+        min_confidence: if given, "needs_review" tells whether the caption has less.
+        several: give all captions, too, as "captions".
+    """
+    path = str(result.source)
+    if result.error is not None:
+        return {"path": path, "error": str(result.error)}
+    best = result.captions[0]
+    entry: Entry = {"path": path, "caption": best.text}
+    if best.confidence is not None:
+        entry["confidence"] = round(best.confidence, 3)
+    if min_confidence is not None:
+        entry["needs_review"] = (best.confidence or 0) < min_confidence
+    if several:
+        entry["captions"] = [
+            {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
+            for found in result.captions
+        ]
+    return entry
 
 
 class Output(Protocol):

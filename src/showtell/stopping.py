@@ -2,9 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -27,3 +29,12 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def until(stopping: threading.Event, items: Iterable[Item], stopped: Callable[[], None]) -> Iterator[Item]:
+    """Yield items until the event is set; if it was before the last of them, call `stopped`."""
+    for item in items:
+        if stopping.is_set():
+            stopped()
+            return
+        yield item

@@ -1,10 +1,8 @@
 """The commands that use a captioner: caption, info."""
 
 import json
-import os
 import shlex
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,15 +13,17 @@ import typer
 
 from showtell.cli.options import Models, fail, printable, reason, say
 from showtell.errors import ConfigurationError, ShowtellError
+from showtell.files import listed
 from showtell.progress import bar
-from showtell.stopping import stop_signals
+from showtell.stopping import stop_signals, until
 
 if TYPE_CHECKING:
-    from showtell.captioner import Caption, Captioned, Captioner
-    from showtell.outputs import Entry, Output
+    from showtell.captioner import Caption, Captioner
+    from showtell.outputs import Output
     from showtell.search import SearchOptions
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
+STOPPING = "showtell: stopping after the images at work; Ctrl-C again stops at once"
 
 
 def caption(
@@ -71,7 +71,7 @@ def caption(
     """Caption images. With --jsonl, --csv or --sidecar, those that have a caption there already are left out."""
     from showtell.captioner import Captioner
     from showtell.images import find
-    from showtell.outputs import JsonLines, Sidecars, Table
+    from showtell.outputs import JsonLines, Sidecars, Table, entry_of
 
     captioner = Captioner.load(*model or ())
     options = _search_options(captioner, decode, n_best, beam_size, (min_words, max_words), forbid or ())
@@ -102,19 +102,20 @@ def caption(
     done = failed = reviewed = 0
     with stop_signals() as stopping, shown as advance:
         advance(0, len(wanted))
-        for result in captioner.caption(_until(stopping, wanted), options):
-            path = str(result.source)
-            entry = _entry(path, result, n_best, min_confidence)
+        for result in captioner.caption(until(stopping, wanted, lambda: say(STOPPING)), options):
+            entry = entry_of(result, min_confidence, several=n_best > 1)
             doubtful = entry.get("needs_review", False)
             try:
                 if sidecars:
                     sidecars.add(entry)
                 if gallery and result.captions:
-                    gallery.add(Path(path), f"{entry['caption']} (needs review)" if doubtful else entry["caption"])
+                    gallery.add(
+                        Path(entry["path"]), f"{entry['caption']} (needs review)" if doubtful else entry["caption"]
+                    )
                 if maps and result.captions:
-                    maps.add(Path(path), result.captions[0])
+                    maps.add(Path(entry["path"]), result.captions[0])
             except (ShowtellError, OSError) as error:
-                entry, doubtful = {"path": path, "error": reason(error)}, False
+                entry, doubtful = {"path": entry["path"], "error": reason(error)}, False
             for file in files:
                 file.add(entry)
             if as_json:
@@ -126,7 +127,7 @@ def caption(
                 done += 1
                 reviewed += doubtful
                 if not as_json and (doubtful or not outputs):
-                    _print("" if alone else f"{printable(path)}\t", result.captions, doubtful)
+                    _print("" if alone else printable(entry["path"]) + "\t", result.captions, doubtful)
             advance(done + failed, len(wanted))
     if as_json:
         print("]" if done + failed else "[]")
@@ -180,43 +181,12 @@ def check_confidence(captioner: "Captioner", least: float, options: "SearchOptio
 
 
 def _named(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield paths, and for "-" those on standard input: one a line, or each ended by NUL as `find -print0` does."""
     for path in paths:
-        if str(path) != "-":
-            yield path
-            continue
-        content = sys.stdin.buffer.read()
-        lines = content.split(b"\0") if b"\0" in content else content.splitlines()
-        yield from (Path(os.fsdecode(line)) for line in lines if line)
-
-
-def _until(stopping: threading.Event, images: Sequence[Path]) -> Iterator[Path]:
-    for image in images:
-        if stopping.is_set():
-            say("showtell: stopping after the images at work; Ctrl-C again stops at once")
-            return
-        yield image
+        yield from listed(sys.stdin.buffer.read()) if str(path) == "-" else [path]
 
 
 def _not_shown(done: int, total: int) -> None:
     pass
-
-
-def _entry(path: str, result: "Captioned", n_best: int, min_confidence: float | None) -> "Entry":
-    if result.error is not None:
-        return {"path": path, "error": str(result.error)}
-    best = result.captions[0]
-    entry: Entry = {"path": path, "caption": best.text}
-    if best.confidence is not None:
-        entry["confidence"] = round(best.confidence, 3)
-    if min_confidence is not None:
-        entry["needs_review"] = (best.confidence or 0) < min_confidence
-    if n_best > 1:
-        entry["captions"] = [
-            {"caption": found.text, "log_prob": round(found.log_prob, 4), "score": round(found.score, 4)}
-            for found in result.captions
-        ]
-    return entry
 
 
 def _print(place: str, captions: Iterable["Caption"], doubtful: bool) -> None:
