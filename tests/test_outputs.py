@@ -48,6 +48,7 @@ def test_a_file_cut_anywhere_is_mended_and_completed(kind, tmp_path, data):
     place = data.draw(st.integers(0, len(content)).filter(lambda place: b'"b\n' not in content[:place][-60:]))
     cut.write_bytes(content[:place])
     output = kind(cut)
+    assert content[:place].endswith(b"\n") <= (output.half_line == b"")
     for entry in ENTRIES:
         output.add(entry)
     assert cut.read_bytes() == content

@@ -167,7 +167,7 @@ class Table(_Lines):
         return self._row([values.get(name, "") for name in self._columns])
 
     def _read(self, content: bytes) -> Iterator[tuple[Entry | None, int]]:
-        if self._beginning().startswith(content):
+        if (beginning := self._beginning()) != content and beginning.startswith(content):
             return
         # Paths need not be UTF-8; this way their bytes are kept.
         lines = list(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
