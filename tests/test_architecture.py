@@ -8,11 +8,12 @@ import pytest
 from conftest import EXAMPLES, ROOT
 
 SOURCE = ROOT / "src" / "showtell"
-HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "fastapi", "onnx", "tf2onnx", "tensorboardX")
+HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "onnx", "tf2onnx", "tensorboardX")
+SERVING = ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "prometheus_client")
 # A module may import those of its own layer and of the layers after it.
 LAYERS = [
     {"cli", "__main__"},
-    {"train"},
+    {"train", "server"},
     {
         "calibration",
         "evaluation",
@@ -62,11 +63,14 @@ def test_imports_point_one_way(path):
     for module, name in imports_of(path):
         if first != "train" and module.split(".")[0] in HEAVY:
             pytest.fail(f"{path.name} imports {module}")
+        if first != "server" and module.split(".")[0] in SERVING:
+            pytest.fail(f"{path.name} imports {module}")
         if module.split(".")[0] != "showtell" or first == "__init__":
             continue
         target = module.split(".")[1] if "." in module else name
         target = "__init__" if target == "__version__" else target
         assert layer_of(first) <= layer_of(target), f"{path.name} imports {target}"
+        assert {first, target} != {"train", "server"}, f"{path.name} imports {target}"
         if target == "captioner" and first == "train":
             assert path.name == "export.py", "within train, export alone may import the captioner"
 
@@ -82,7 +86,7 @@ def test_captioning_loads_nothing_of_training():
     packages, modules = loaded_after(
         f"from showtell import Captioner\nprint(Captioner.load()({str(EXAMPLES / '000000126107.jpg')!r}).text)"
     )
-    assert not packages & set(HEAVY)
+    assert not packages & {*HEAVY, *SERVING}
     assert not any(name.startswith("showtell.train") for name in modules)
 
 
@@ -90,7 +94,7 @@ def test_the_command_line_captions_without_what_training_needs():
     packages, modules = loaded_after(
         f"from showtell.cli import app\napp(['caption', {str(EXAMPLES / '000000126107.jpg')!r}], standalone_mode=False)"
     )
-    assert not packages & set(HEAVY)
+    assert not packages & {*HEAVY, *SERVING}
     assert not any(name.startswith("showtell.train") for name in modules)
 
 

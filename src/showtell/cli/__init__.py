@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from showtell import __version__
-from showtell.cli import alt_text, captioning, scoring, training
+from showtell.cli import alt_text, captioning, scoring, serving, training
 from showtell.cli.options import fail
 from showtell.errors import ShowtellError
 
@@ -55,6 +55,7 @@ for command in (
     scoring.evaluate,
     scoring.calibrate,
     captioning.info,
+    serving.serve,
     training.prepare,
     training.extract,
     training.train,

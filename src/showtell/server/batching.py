@@ -1,0 +1,87 @@
+"""Images of many requests, captioned together."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+
+from showtell.captioner import Captioned, Captioner
+from showtell.parallel import THREADS
+from showtell.search import SearchOptions
+
+# Images that are captioned at a time: more gain little, and the first of them would wait for the last.
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class _Job:
+    content: bytes
+    options: SearchOptions
+    future: "Future[Captioned]" = field(default_factory=Future)
+
+
+class Batcher:
+    """Threads that caption what is waiting, as many images at a time as wait for the same kind of search.
+
+    The oldest image decides which search is next, so that none waits for ever.
+
+    Args:
+        captioner: what captions.
+        told: called with the number of images of each batch, in the thread that is about to caption it.
+    """
+
+    def __init__(self, captioner: Captioner, told: Callable[[int], None] = lambda size: None):
+        self._captioner = captioner
+        self._told = told
+        self._waiting: deque[_Job] = deque()
+        self._changed = Condition()
+        self._closed = False
+        self._threads = [Thread(target=self._work, name=f"captioning-{number}") for number in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, content: bytes, options: SearchOptions) -> "Future[Captioned]":
+        """Ask for captions of the bytes of an image file. A future that is cancelled in time costs nothing."""
+        job = _Job(content, options)
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Caption what is still waiting, then end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._next_jobs():
+            running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if running:
+                self._told(len(running))
+                self._caption(running)
+
+    def _next_jobs(self) -> list[_Job]:
+        """Wait for images; return those that go with the oldest, at most a batch, or none at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            alike: list[_Job] = []
+            others: deque[_Job] = deque()
+            for job in self._waiting:
+                fits = len(alike) < BATCH_SIZE and (not alike or job.options == alike[0].options)
+                (alike if fits else others).append(job)
+            self._waiting = others
+            return alike
+
+    def _caption(self, jobs: list[_Job]) -> None:
+        try:
+            results = list(self._captioner.caption([job.content for job in jobs], jobs[0].options))
+        except Exception as error:  # whoever waits for it must hear of it, and this thread goes on
+            for job in jobs:
+                job.future.set_exception(error)
+            return
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
