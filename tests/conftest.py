@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,23 @@ def night_image(tmp_path):
     pixels[:30, 45:] = 240
     Image.fromarray(pixels).save(tmp_path / "night.png")
     return tmp_path / "night.png"
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """Start the real `showtell serve` with options; return its address and process. All end with the module."""
+    started = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "showtell", "serve", "--port", "0", *map(str, options)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        for line in process.stderr:
+            if found := re.search(r"http://\S+:\d+", line):
+                return found.group(), process
+        raise AssertionError(f"{command} has ended with {process.wait()}")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -9,7 +9,7 @@ from conftest import EXAMPLES, ROOT
 
 SOURCE = ROOT / "src" / "showtell"
 HEAVY = ("keras", "tensorflow", "h5py", "jax", "torch", "ray", "onnx", "tf2onnx", "tensorboardX")
-SERVING = ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "prometheus_client")
+SERVING = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client")
 # A module may import those of its own layer and of the layers after it.
 LAYERS = [
     {"cli", "__main__"},

@@ -22,11 +22,17 @@ class Server(uvicorn.Server):
     A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, traffic: Traffic, timeout: float):
+    def __init__(self, config: uvicorn.Config, traffic: Traffic, timeout: float, started: Callable[[], None]):
         super().__init__(config)
         self._traffic = traffic
+        self._started = started
         self._timeout = timeout
         self._stop_by = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and tell so."""
+        await super().startup(sockets)
+        self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, or end if that has been asked for before."""
@@ -69,8 +75,8 @@ def serve(captioner: Captioner, settings: Settings, host: str, port: int, say: C
     )
     address, found_port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
-    say(f"showtell: http://{shown}:{found_port}/ (Ctrl-C stops it)")
-    Server(config, app.state.traffic, settings.timeout).run([listener])
+    line = f"showtell: http://{shown}:{found_port}/ (Ctrl-C stops it)"
+    Server(config, app.state.traffic, settings.timeout, lambda: say(line)).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
