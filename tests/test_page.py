@@ -66,7 +66,7 @@ def test_chosen_images_are_captioned_and_words_show_where_they_looked(visit, loo
     assert page.locator(".captions .words").all_inner_texts() == ["a\ndog", "dog", "a"]
     assert not canvas_shown(page)
     page.get_by_role("button", name="a", exact=True).first.hover()
-    assert canvas_shown(page) and page.locator(".where").inner_text() == "“a”: top right"
+    assert canvas_shown(page) and page.locator(".where").inner_text() == "“a”: most at the top right"
     alpha = page.locator("canvas").evaluate(
         "canvas => [...canvas.getContext('2d').getImageData(0, 0, 2, 2).data].filter((_, i) => i % 4 === 3)"
     )
@@ -84,7 +84,7 @@ def test_the_keyboard_reaches_all(visit, looking, night_image):
     for _ in range(3):  # the number of captions, the button that clears, the words of the first caption
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "a"
-    assert page.locator(".where").inner_text() == "“a”: top right"
+    assert page.locator(".where").inner_text() == "“a”: most at the top right"
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent") == "dog" and canvas_shown(page)
     page.keyboard.press("Home")

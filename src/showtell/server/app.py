@@ -12,7 +12,8 @@ import numpy as np
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -78,6 +79,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+STOPPING: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "The server is stopping."}}
+
+
 def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAPI:
     """Return the application that captions with a captioner; `app.state.traffic` tells and steers what it lets in.
 
@@ -106,7 +110,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     app.state.traffic = traffic
     has_attention = captioner.has_attention  # which also loads the models
 
-    @app.post("/v1/captions", responses=REFUSALS, response_model_exclude_none=True)
+    @app.post("/v1/captions", responses=REFUSALS, response_model_exclude_none=True, response_description="Captions.")
     async def captions(
         request: Request,
         files: Annotated[list[UploadFile], File(description="The images; give the field once for each.")],
@@ -156,22 +160,22 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
             raise NoneReadable(answers)
         return Answer(captions=answers)
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_description="It is.")
     async def healthz() -> dict[str, str]:
         """Whether the process is alive."""
         return {"status": "ok", "version": __version__}
 
-    @app.get("/readyz", responses={503: {"model": Refusal, "description": "The server is stopping."}})
+    @app.get("/readyz", response_description="They are.", responses=STOPPING)
     async def readyz() -> Response:
         """Whether requests for captions are taken."""
         if traffic.stopping:
             return refusal(503, "the server is stopping; try another, or this one again later", RETRY_AFTER)
         return JSONResponse({"status": "ready"})
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=PlainTextResponse, response_description="Figures.")
     async def figures() -> Response:
         """Figures for Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(metrics.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     _add_pages(app, settings, has_attention)
     _add_refusals(app)

@@ -49,7 +49,8 @@ async function send(job) {
     let response;
     let answer;
     try {
-      response = await fetch("/v1/captions", { method: "POST", body: form(job), headers: token ? { Authorization: `Bearer ${token}` } : {} });
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      response = await fetch("/v1/captions", { method: "POST", body: form(job), headers });
       answer = await response.json();
     } catch {
       return showError(job, "The server cannot be reached; is it running?");
@@ -171,19 +172,11 @@ function hideAttention(article) {
 
 function place(weights, side, highest, mean) {
   if (highest < 2 * mean) return "nowhere in particular";
-  let total = 0;
-  let x = 0;
-  let y = 0;
-  weights.forEach((weight, cell) => {
-    if (weight < highest / 2) return;
-    total += weight;
-    x += weight * ((cell % side) + 0.5);
-    y += weight * (Math.floor(cell / side) + 0.5);
-  });
-  const third = (sum) => Math.min(2, Math.floor((3 * sum) / total / side));
-  const vertical = ["top", "middle", "bottom"][third(y)];
-  const horizontal = ["left", "middle", "right"][third(x)];
-  return vertical === horizontal ? "middle" : vertical === "middle" ? horizontal : horizontal === "middle" ? vertical : `${vertical} ${horizontal}`;
+  const cell = weights.indexOf(highest);
+  const third = (index) => Math.floor((3 * (index + 0.5)) / side);
+  const vertical = ["top", "", "bottom"][third(Math.floor(cell / side))];
+  const horizontal = ["left", "", "right"][third(cell % side)];
+  return `most at the ${[vertical, horizontal].filter(Boolean).join(" ") || "middle"}`;
 }
 
 function copyButton(text) {

@@ -1,8 +1,11 @@
 """The page at /docs: the OpenAPI description of the server, as plain HTML that loads nothing from elsewhere."""
 
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
+
+_CODE = re.compile("`([^`]+)`")
 
 
 def reference_page(openapi: Mapping[str, Any]) -> str:
@@ -23,19 +26,22 @@ def _lines(openapi: Mapping[str, Any]) -> Iterator[str]:
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             yield f"<section><h2><code>{method.upper()} {escape(path)}</code></h2>"
-            yield f"<p>{escape(operation.get('description', operation['summary']))}</p>"
+            yield _text(operation["description"])
             for kind, body in operation.get("requestBody", {}).get("content", {}).items():
                 yield f"<h3>Send <code>{escape(kind)}</code></h3>"
                 yield from _fields(_resolved(body["schema"], schemas), schemas)
+            yield "<h3>Answers</h3><dl>"
             for status, response in operation["responses"].items():
-                yield f"<h3>{escape(status)}</h3><p>{escape(response['description'])}</p>"
-                for kind, body in response.get("content", {}).items():
-                    yield f"<p>Gives <code>{escape(kind)}</code>{_reference(body['schema'])}</p>"
-            yield "</section>"
+                kinds = [
+                    f" <code>{escape(kind)}</code>{_reference(body.get('schema', {}))}"
+                    for kind, body in response.get("content", {}).items()
+                ]
+                yield f"<dt>{escape(status)}{''.join(kinds)}</dt><dd>{escape(response['description'])}</dd>"
+            yield "</dl></section>"
     yield "<section><h2>What is in the answers</h2>"
     for name, schema in schemas.items():
         if not name.startswith(("Body_", "HTTPValidation", "Validation")):
-            yield f"<h3 id='{escape(name)}'>{escape(name)}</h3><p>{escape(schema.get('description', ''))}</p>"
+            yield f"<h3 id='{escape(name)}'>{escape(name)}</h3>{_text(schema.get('description', ''))}"
             yield from _fields(schema, schemas)
     yield "</section></main></body></html>"
 
@@ -49,6 +55,11 @@ def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[s
         yield f"<dt><code>{escape(name)}</code>: {_kind(field)}{needed}{escape(default)}</dt>"
         yield f"<dd>{escape(field.get('description', ''))}</dd>"
     yield "</dl>"
+
+
+def _text(markdown: str) -> str:
+    marked = _CODE.sub(r"<code>\1</code>", escape(markdown))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n"))
 
 
 def _kind(field: Mapping[str, Any]) -> str:
