@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -18,8 +19,8 @@ from showtell.errors import ConfigurationError
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEGABYTE = 1_000_000
 RETRY_AFTER = {"Retry-After": "1"}
-# What is left of a refused body is not read.
 CLOSE = {"Connection": "close"}
+LINGER = 2  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Admission:
 
     A request for captions is refused by its head where that is enough, before its body is read: 401 without the token,
     503 while the server stops or has its hands full, 413 if it says to be too large. A body that turns out to be too
-    large ends in 413, one that does not come in time in 408. The rest of it is not read.
+    large ends in 413, one that does not come in time in 408.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic):
@@ -86,20 +87,18 @@ class Admission:
         if scope["type"] != "http" or not path.startswith(("/v1/", "/metrics")):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if refused := self._refused(headers, path):
-            await refused(scope, receive, send)
-            return
-        if not path.startswith("/v1/"):
-            await self._app(scope, receive, send)
-            return
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         scope.setdefault("state", {})["deadline"] = deadline
-        self._traffic.in_hand += 1
+        body = _Body(receive, send, self._settings, deadline)
+        if refused := self._refused(Headers(scope=scope), path):
+            await refused(scope, body.receive, body.send)
+            return
+        counted = path.startswith("/v1/")
+        self._traffic.in_hand += counted
         try:
-            await self._app(scope, self._bounded(receive, deadline), send)
+            await self._app(scope, body.receive, body.send)
         finally:
-            self._traffic.in_hand -= 1
+            self._traffic.in_hand -= counted
 
     def _refused(self, headers: Headers, path: str) -> JSONResponse | None:
         settings = self._settings
@@ -120,24 +119,56 @@ class Admission:
             return refusal(413, _too_large(settings), CLOSE)
         return None
 
-    def _bounded(self, receive: Receive, deadline: float) -> Receive:
-        settings = self._settings
-        taken = 0
 
-        async def bounded() -> Message:
-            nonlocal taken
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                line = f"the request did not come whole within {settings.timeout:g} s; send fewer or smaller images"
-                raise HTTPException(408, line, CLOSE) from None
-            taken += len(message.get("body", b""))
-            if taken > settings.max_body:
-                raise HTTPException(413, _too_large(settings), CLOSE)
-            return message
+class _Body:
+    """The body of a request, within its limits, and what is done with the rest if it is answered before it is whole.
 
-        return bounded
+    To close while a client is still sending would make its system throw the answer away. So after such an answer a
+    little more is read and forgotten: as much as a request may have, for as long as LINGER.
+    """
+
+    def __init__(self, receive: Receive, send: Send, settings: Settings, deadline: float):
+        self._receive = receive
+        self._send = send
+        self._settings = settings
+        self._deadline = deadline
+        self._taken = 0
+        self._whole = False
+
+    async def receive(self) -> Message:
+        """Take the next part. Raises HTTPException if that is too much or too late."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._part()
+        except TimeoutError:
+            seconds = f"{self._settings.timeout:g} s"
+            line = f"the request did not come whole within {seconds}; send fewer or smaller images"
+            raise HTTPException(408, line, CLOSE) from None
+        if self._taken > self._settings.max_body:
+            raise HTTPException(413, _too_large(self._settings), CLOSE)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Answer, and hear the client out for a while before the answer ends."""
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and not self._whole:
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _part(self) -> Message:
+        message = await self._receive()
+        self._whole = not message.get("more_body", False)
+        self._taken += len(message.get("body", b""))
+        return message
+
+    async def _linger(self) -> None:
+        until = self._taken + self._settings.max_body
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while not self._whole and self._taken < until:
+                    await self._part()
 
 
 def refusal(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
