@@ -278,7 +278,7 @@ def test_a_batch_is_of_one_kind_of_search_and_the_oldest_goes_first(looking_bund
     one = captioner.search_options
     two = replace(one, n_best=2)
     sizes = []
-    batcher = Batcher(captioner, sizes.append)
+    batcher = Batcher(captioner, told=sizes.append)
     futures = [batcher.submit(png(number), two if number % 2 else one) for number in range(4 * BATCH_SIZE)]
     assert [len(future.result(20).captions) for future in futures] == [1, 2] * 2 * BATCH_SIZE
     batcher.close()

@@ -104,8 +104,19 @@ class Captioner:
         """
         options = options or self.search_options
         self._load()  # before threads would do it at the same time
-        for batch in in_threads(partial(self._batch, options=options), batched(sources, BATCH_SIZE), ahead=1):
+        for batch in in_threads(partial(self.caption_batch, options=options), batched(sources, BATCH_SIZE), ahead=1):
             yield from batch
+
+    def caption_batch(self, sources: Sequence[Source], options: SearchOptions) -> list[Captioned]:
+        """Caption a few images together, in the thread that calls; `caption` does so in several threads."""
+        loaded = [self._load_image(source) for source in sources]
+        readable = [pixels for pixels in loaded if not isinstance(pixels, ImageError)]
+        images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
+        found = iter(self._captions(images, options) if images else [])
+        return [
+            Captioned(source, error=pixels) if isinstance(pixels, ImageError) else Captioned(source, next(found))
+            for source, pixels in zip(sources, loaded, strict=True)
+        ]
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         """Search captions for images, given as pixels (N, H, W, 3) uint8 for each of `preprocesses`."""
@@ -159,17 +170,6 @@ class Captioner:
 
     def _load(self) -> None:
         _ = self._encoders, self.step, self.calibration
-
-    def _batch(self, sources: Sequence[Source], options: SearchOptions) -> list[Captioned]:
-        """Caption a few images, in the thread that calls."""
-        loaded = [self._load_image(source) for source in sources]
-        readable = [pixels for pixels in loaded if not isinstance(pixels, ImageError)]
-        images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
-        found = iter(self._captions(images, options) if images else [])
-        return [
-            Captioned(source, error=pixels) if isinstance(pixels, ImageError) else Captioned(source, next(found))
-            for source, pixels in zip(sources, loaded, strict=True)
-        ]
 
     def _load_image(self, source: Source) -> list[np.ndarray] | ImageError:
         """Decode an image once for every size that an encoder of the ensemble wants; mostly that is one."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from string import Template
 from typing import Annotated, Any
@@ -95,7 +96,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        app.state.batcher = Batcher(captioner, metrics.batches.observe)
+        app.state.batcher = Batcher(captioner, partial(fault, settings=settings), metrics.batches.observe)
         yield
         await run_in_threadpool(app.state.batcher.close)
 
@@ -132,26 +133,17 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
         if attention and not has_attention:
             raise HTTPException(422, "this model has no attention; ask without it")
         options = _options(captioner.search_options, n_best, beam_size, settings)
-        contents = [await upload.read() for upload in files]
-        faults = await run_in_threadpool(lambda: [fault(content, settings) for content in contents])
-        futures = [
-            asyncio.wrap_future(app.state.batcher.submit(content, options))
-            for content, problem in zip(contents, faults, strict=True)
-            if problem is None
-        ]
+        futures = [asyncio.wrap_future(app.state.batcher.submit(await upload.read(), options)) for upload in files]
         try:
             async with asyncio.timeout_at(request.state.deadline):
-                results = iter(await asyncio.gather(*futures))
+                results = await asyncio.gather(*futures)
         except TimeoutError:
             line = f"no captions within {settings.timeout:g} s, for many others want some; try again in a second"
             raise HTTPException(503, line, RETRY_AFTER) from None
         except ShowtellError as error:
             raise HTTPException(500, str(error)) from None
         answers = [
-            ImageAnswer(file=upload.filename or "", error=problem)
-            if problem is not None
-            else _answer(upload.filename or "", next(results), attention)
-            for upload, problem in zip(files, faults, strict=True)
+            _answer(upload.filename or "", result, attention) for upload, result in zip(files, results, strict=True)
         ]
         failed = [answer for answer in answers if answer.error is not None]
         metrics.images.labels("failed").inc(len(failed))

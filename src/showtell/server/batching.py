@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 
 from showtell.captioner import Captioned, Captioner
+from showtell.errors import ImageError
 from showtell.parallel import THREADS
 from showtell.search import SearchOptions
 
@@ -27,12 +28,19 @@ class Batcher:
     The oldest image decides which search is next, so that none waits for ever.
 
     Args:
-        captioner: what captions.
+        captioner: what captions; it must have been used before, so that its models are loaded.
+        fault: tells of the bytes of a file why it is not to be decoded, or None.
         told: called with the number of images of each batch, in the thread that is about to caption it.
     """
 
-    def __init__(self, captioner: Captioner, told: Callable[[int], None] = lambda size: None):
+    def __init__(
+        self,
+        captioner: Captioner,
+        fault: Callable[[bytes], str | None] = lambda content: None,
+        told: Callable[[int], None] = lambda size: None,
+    ):
         self._captioner = captioner
+        self._fault = fault
         self._told = told
         self._waiting: deque[_Job] = deque()
         self._changed = Condition()
@@ -77,11 +85,18 @@ class Batcher:
             return alike
 
     def _caption(self, jobs: list[_Job]) -> None:
+        # All in this thread: memory that many threads allocate in turn is not given back.
+        taken = []
+        for job in jobs:
+            if (problem := self._fault(job.content)) is None:
+                taken.append(job)
+            else:
+                job.future.set_result(Captioned(job.content, error=ImageError(problem)))
         try:
-            results = list(self._captioner.caption([job.content for job in jobs], jobs[0].options))
+            results = self._captioner.caption_batch([job.content for job in taken], jobs[0].options)
         except Exception as error:  # whoever waits for it must hear of it, and this thread goes on
-            for job in jobs:
+            for job in taken:
                 job.future.set_exception(error)
             return
-        for job, result in zip(jobs, results, strict=True):
+        for job, result in zip(taken, results, strict=True):
             job.future.set_result(result)
