@@ -203,3 +203,12 @@ def test_the_reference_is_shown_without_help_from_elsewhere(visit, looking):
     assert page.get_by_role("heading", name="POST /v1/captions").is_visible()
     page.get_by_role("link", name="here").click()
     page.get_by_role("heading", name="showtell").wait_for()
+
+
+def test_a_server_with_its_hands_full_is_asked_again(visit, serve, looking_bundle, night_image):
+    address, _ = serve("--model", looking_bundle, "--queue", 1)
+    page = visit(address)
+    page.get_by_label("Choose images").set_input_files([night_image] * 6)
+    done(page, 6)
+    assert page.get_by_role("img", name="a dog").count() == 6
+    visit.complaints[:] = [text for text in visit.complaints if "503" not in text]

@@ -78,8 +78,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         503: "The server is stopping, has its hands full or was too slow; Retry-After says when to come back.",
     }.items()
 }
-
-
 STOPPING: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "The server is stopping."}}
 
 
@@ -117,7 +115,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
         files: Annotated[list[UploadFile], File(description="The images; give the field once for each.")],
         n_best: Annotated[int, Form(ge=1, description="Captions for each image.")] = 1,
         beam_size: Annotated[
-            int | None, Form(ge=1, description="Captions followed at a time; by default as the model says.")
+            int | None, Form(ge=1, description="Captions followed at a time; by default as the model says, or n_best.")
         ] = None,
         attention: Annotated[bool, Form(description="Tell where the model looked for each word.")] = False,
     ) -> Answer:
