@@ -115,7 +115,7 @@ class Vocabulary:
 
         A caption of more than `length - 2` words loses those at its end.
         """
-        # No word has a blank in it, and captions repeat each other's words: what stands between blanks is looked up once.
+        # No word has a blank in it, and captions share words: what stands between blanks is looked up once.
         pieces = list(set(chain.from_iterable(map(str.split, captions))))
         encodings = self.tokenizer.encode_batch_fast(pieces)
         known = {piece: encoding.ids for piece, encoding in zip(pieces, encodings, strict=True)}
