@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test bench format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -14,6 +14,11 @@ test: .venv/everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Needs a machine that does nothing else, and a caption file of COCO: make bench CAPTIONS=captions_val2017.json
+bench: .venv/everything
+	$(BIN)/python -m pip install --quiet '.[train,bench]'
+	$(BIN)/python benchmarks/all.py --captions $(CAPTIONS)
 
 format: .venv/everything
 	$(BIN)/ruff check --fix

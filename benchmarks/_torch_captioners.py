@@ -1,7 +1,7 @@
 """The same two captioners in plain PyTorch, as one would write them: captions padded to 25, a step at a time.
 
-As a program: `python _torch_captioners.py KIND OPTIMIZER BATCHES.npz STEPS` trains on the batches in turn, and prints
-the seconds of each step, after some that warm up.
+As a program: `python _torch_captioners.py KIND OPTIMIZER BATCHES.npz STEPS` trains on the batches in turn, on a GPU in
+bfloat16 if there is one, and prints the seconds of each step, after some that warm up.
 """
 
 import sys
@@ -51,7 +51,7 @@ class ShowAttendTell(nn.Module):
         """Take features (N, G, D) and tokens (N, T); return logits (N, T, V)."""
         cells = self.drop(torch.relu(self.cells(features)))
         words = self.drop(torch.cat([self.image(cells.mean(dim=1))[:, None], self.words(tokens)], dim=1))
-        zeros = torch.zeros(len(tokens), 512)
+        zeros = torch.zeros(len(tokens), 512, device=tokens.device)
         asking, telling = (zeros, zeros), (zeros, zeros)
         logits = []
         for place in range(words.shape[1]):
@@ -76,7 +76,8 @@ def main() -> None:
     torch.manual_seed(0)
     kinds: dict[str, type[ShowAndTell] | type[ShowAttendTell]]
     kinds = {"show_and_tell": ShowAndTell, "show_attend_tell": ShowAttendTell}
-    model = kinds[kind](words, features.shape[-1])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = kinds[kind](words, features.shape[-1]).to(device)
     optimizer: torch.optim.Optimizer
     if optimizer_name == "sgd":
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -85,12 +86,15 @@ def main() -> None:
     for step in range(WARM_UP + int(steps)):
         batch, tokens = torch.from_numpy(features), torch.from_numpy(captions[step % len(captions)])
         began = time.perf_counter()
+        batch, tokens = batch.to(device), tokens.to(device)
         optimizer.zero_grad()
-        logits = model(batch, tokens[:, :-1])
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=0)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            logits = model(batch, tokens[:, :-1])
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=0)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+        loss.item()  # which waits for a GPU
         if step >= WARM_UP:
             print(time.perf_counter() - began)
 

@@ -1,6 +1,6 @@
 """Runs all benchmarks of speed, memory and size, and writes the table in README.md.
 
-python benchmarks/all.py --images Flicker8k_Dataset --captions captions_train2017.json [SCRIPT ..]
+    python benchmarks/all.py --captions captions_val2017.json [SCRIPT ..]
 
 They need what `pip install '.[train,bench]'` installs, and a machine that does nothing else. Rows of scripts that are
 not named on the command line stay in the table as they are.
@@ -20,32 +20,19 @@ README = HERE.parent / "README.md"
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- end of the benchmarks -->\n"
 PACKAGES = ("onnxruntime", "tensorflow-cpu", "keras", "torch", "transformers", "openvino")
 COLUMNS = ("", "showtell", "peer or limit", "ratio", "wanted")
-# What each script takes besides its options.
-SCRIPTS = {
-    "cold_start": None,
-    "folder": None,
-    "encoder": None,
-    "search": None,
-    "training_step": "captions",
-    "attention_step": "captions",
-    "extraction": "images",
-    "prepare": "captions",
-    "size": None,
-}
+SCRIPTS = ("cold_start", "folder", "encoder", "search", "training_step", "extraction", "prepare", "memory", "size")
+LEARN_FROM_CAPTIONS = ("training_step", "prepare")
 
 
 def main() -> None:
     """Run what is asked for, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wanted", metavar="SCRIPT", nargs="*", help=f"of {', '.join(SCRIPTS)}")
-    parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument("--captions", required=True, help="caption file of COCO")
-    arguments = vars(parser.parse_args())
-    for script in arguments["wanted"] or SCRIPTS:
+    arguments = parser.parse_args()
+    for script in arguments.wanted or SCRIPTS:
         print(f"== {script}", flush=True)
-        needed = SCRIPTS[script]
-        rows = _rows(script, [arguments[needed]] if needed else [])
-        _write(script, rows)
+        _write(script, _rows(script, [arguments.captions] if script in LEARN_FROM_CAPTIONS else []))
 
 
 def _rows(script: str, arguments: list[str]) -> list[str]:

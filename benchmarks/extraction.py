@@ -2,12 +2,12 @@
 
 The network has random weights, which take as long as learnt ones.
 
-python benchmarks/extraction.py FOLDER     a hundred photographs of it
+python benchmarks/extraction.py [FOLDER]     by default the photographs of examples/, over and over
 """
 
 import sys
 import tempfile
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 
 import keras
@@ -16,7 +16,7 @@ from _measure import interleaved, tell
 from PIL import Image
 
 from showtell.features import extract
-from showtell.images import named
+from showtell.images import find
 from showtell.recipe import EncoderConfig
 from showtell.train.encoders import load_encoder
 
@@ -25,7 +25,8 @@ IMAGES = 100
 
 def main() -> None:
     """Measure and print."""
-    images = named(Path(sys.argv[1]))[:IMAGES]
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "examples")
+    images = [(str(number), path) for number, path in enumerate(islice(cycle(find([source])), IMAGES))]
     encoder = load_encoder(EncoderConfig("inception_v3", "none"))
     network = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg")
     numbers = count()
