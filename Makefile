@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench format clean
+.PHONY: demo test bench dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -20,12 +20,37 @@ bench: .venv/everything
 	$(BIN)/python -m pip install --quiet '.[train,bench]'
 	$(BIN)/python benchmarks/all.py --captions $(CAPTIONS)
 
+# The wheel and the source distribution, each installed alone and tried from elsewhere.
+dist: .venv/release
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	for file in dist/*; do \
+		$(PYTHON) -m venv --clear .venv-dist && \
+		.venv-dist/bin/python -m pip install --quiet $$file && \
+		(cd dist && ../.venv-dist/bin/showtell caption ../examples) || exit 1; \
+	done
+
+# The tests with the oldest versions that pyproject.toml allows.
+lowest: .venv/release
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[train,serve,dev]'
+	.venv-lowest/bin/python -m pytest
+
+# The versions that the tests were last seen to pass with, for: pip install -c constraints.txt '.[train]'
+lock: .venv/release
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra dev --universal --upgrade --no-header \
+		--no-annotate --quiet --output-file constraints.txt
+
+audit: .venv/release
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 format: .venv/everything
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-dist .venv-lowest dist out
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,3 +64,7 @@ clean:
 .venv/everything: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[train,serve,dev]'
 	@touch $@ .venv/runtime
+
+.venv/release: .venv/everything
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	@touch $@

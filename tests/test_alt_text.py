@@ -197,7 +197,7 @@ def test_any_text_is_read_back_by_browsers_and_markdown(text, legacy):
     assert read == [words]
     source = filled("é![](a)".encode(encoding), ".md", words).decode(encoding)
     (image,) = [token for token in MarkdownIt("commonmark").parse(source)[1].children if token.type == "image"]
-    assert MarkdownIt("commonmark").renderer.renderInlineAsText(image.children, None, {}) == words
+    assert "".join(token.content for token in image.children) == words
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git to apply the diff with")

@@ -15,10 +15,10 @@ def test_the_converted_weights_give_the_features_of_the_original_on_photographs(
     pixels = np.stack([encoder.info.preprocess(decode(EXAMPLES / str(name))) for name in reference["files"]])
     pooled = encoder.encode(pixels)
     assert pooled.shape == (6, 1, 1280) and pooled.dtype == np.float32
-    # The weights are kept in half precision.
-    assert np.abs(pooled[:, 0] - reference["pooled"]).max() < 0.05
+    # The weights are kept in half precision, and libjpeg-turbo before 3.2 decodes one of the photographs otherwise.
+    assert np.abs(pooled[:, 0] - reference["pooled"]).max() < 0.07
     for ours, theirs in zip(pooled[:, 0], reference["pooled"], strict=True):
-        assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.9999
+        assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.9998
 
 
 def test_the_grid_keeps_49_cells_and_has_a_fingerprint_of_its_own():
