@@ -91,6 +91,9 @@ class Table:
 
     def make(self, row: Row) -> None:
         """Train, export and score what a row still lacks."""
+        for member in ROWS:
+            if member.run in row.members:
+                self.make(member)
         bundles = [self.bundle(f"{member}-cross-entropy") for member in row.members]
         if not bundles:
             bundles = [self.bundle(row.key)]

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -39,14 +40,18 @@ def _rows(script: str, arguments: list[str]) -> list[str]:
     """Run a script; return a line of Markdown for each of its results."""
     command = [sys.executable, str(HERE / f"{script}.py"), *arguments]
     rows = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         for line in process.stdout or ():
             print(line, end="", flush=True)
             cells = line.rstrip("\n").split("\t")
             if len(cells) == len(COLUMNS):
                 rows.append(f"| {' | '.join(cells)} | <!-- {script} -->\n")
-    if process.returncode:
-        sys.exit(f"{script}: exit status {process.returncode}")
+        if process.wait():
+            errors.seek(0)
+            sys.exit(f"{errors.read()}{script}: exit status {process.returncode}")
     return rows
 
 

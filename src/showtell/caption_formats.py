@@ -163,14 +163,14 @@ def _json(text: str, where: str | None = None) -> Any:
 
 
 def _member(record: Any, key: str, where: str, *kinds: type) -> Any:
+    if isinstance(record, dict) and isinstance(value := record.get(key), kinds):
+        return value
     if not isinstance(record, dict):
         raise CaptionFileError(f"{where}: {shown(record)}; expected an object with the key {key!r}")
     if key not in record:
         raise CaptionFileError(f"{where}: the key {key!r} is missing")
-    if not isinstance(record[key], kinds):
-        expected = " or ".join(_KINDS[kind] for kind in kinds)
-        raise CaptionFileError(f"{where}: {key!r} is {shown(record[key])}; expected {expected}")
-    return record[key]
+    expected = " or ".join(_KINDS[kind] for kind in kinds)
+    raise CaptionFileError(f"{where}: {key!r} is {shown(record[key])}; expected {expected}")
 
 
 READERS: dict[str, Callable[[str], Iterator[Row]]] = {

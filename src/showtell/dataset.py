@@ -86,8 +86,9 @@ def write(path: str | Path, data: CaptionData, source: str) -> None:
         for name, split in data.splits.items():
             file[f"{name}_captions"] = split.captions
             file[f"{name}_image_idx"] = split.image_rows
-            file[f"{name}_images"] = list(split.images or ())
-            file[f"{name}_texts"] = list(split.texts or ())
+            # With the type named, h5py need not make an array as wide as the longest text to find it.
+            file.create_dataset(f"{name}_images", data=split.images or (), dtype=h5py.string_dtype())
+            file.create_dataset(f"{name}_texts", data=split.texts or (), dtype=h5py.string_dtype())
     write_json(
         vocabulary_path(path),
         {"idx_to_word": words, "word_to_idx": {word: position for position, word in enumerate(words)}},
