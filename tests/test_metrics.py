@@ -47,6 +47,20 @@ def test_tokens_are_those_of_the_stanford_tokeniser(example):
     assert tokenize(example["caption"]) == example["tokens"]
 
 
+@pytest.mark.parametrize(
+    ("caption", "tokens"),
+    [
+        ("犬が草の上を走る。", "犬 が 草 の 上 を 走 る 。"),
+        ("一只红色的圆，在 T恤 上", "一 只 红 色 的 圆 ， 在 t 恤 上"),  # noqa: RUF001
+        ("หมาวิ่ง", "ห ม า ว ิ ่ ง"),
+        ("دائرة حمراء", "دائرة حمراء"),
+        ("빨간 원", "빨간 원"),
+    ],
+)
+def test_characters_of_scripts_without_blanks_are_tokens(caption, tokens):
+    assert tokenize(caption) == tokens.split()
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 def test_the_stored_tokens_are_what_java_gives():
     module = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer")

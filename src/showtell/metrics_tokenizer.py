@@ -3,6 +3,9 @@
 coco-caption runs the Stanford PTBTokenizer with `-lowerCase` and drops punctuation. Published scores depend on its
 habits ("St." keeps its dot, "don't" becomes "do n't", brackets stay as "-lrb-"), so this module has them too. It was
 written from what that program puts out for given captions.
+
+In one thing it differs: where a script has no blanks between words, the Java program takes a whole caption as one word,
+and captions could only be right or wrong as a whole. Here each character of such a script is a token.
 """
 
 import re
@@ -10,6 +13,12 @@ import re
 _NORMAL = str.maketrans(
     {"’": "'", "\u00ad": None, "€": " $ ", "£": " # ", "¢": " cents "}  # noqa: RUF001
     | {"½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅓": " 1/3 ", "⅔": " 2/3 "}
+)
+
+# Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese.
+_WITHOUT_BLANKS = re.compile(
+    "([\u0e00-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff])"
 )
 
 # Combining marks belong to the letter before them, which \w does not know.
@@ -67,7 +76,8 @@ def tokenize(caption: str) -> list[str]:
 
     They are those of the Stanford PTBTokenizer 3.4.1 as pycocoevalcap calls it, for all but 3 of 59,979 captions of
     COCO and Flickr8k (benchmarks/tokens.py). Web addresses, smileys, HTML entities and telephone numbers are not
-    treated specially. A token never holds a blank.
+    treated specially. Of scripts without blanks, each character is a token. A token never holds a blank.
     """
-    tokens = (match[0].lower() for match in _TOKEN.finditer(caption.translate(_NORMAL)))
+    spaced = caption if caption.isascii() else _WITHOUT_BLANKS.sub(r" \1 ", caption.translate(_NORMAL))
+    tokens = (match[0].lower() for match in _TOKEN.finditer(spaced))
     return " ".join(_REPLACED.get(token, token) for token in tokens if token not in _DROPPED).split()

@@ -65,7 +65,6 @@ CAPTIONS = [
     "Ein Hund läuft über die Straße",
     "Собака бежит по снегу. Кот спит.",
     "एक कुत्ता घास पर दौड़ता है",
-    "犬が草の上を走る",
     "A cafe\u0301 in the rain",
     "A beach \U0001f3d6 and a heart ❤\ufe0f and ice\U0001f366cream",
     "  Two   blanks\tand a tab  ",
