@@ -95,6 +95,18 @@ def test_attention_tells_where_each_word_was_looked_for(looking_bundle, blind_bu
     assert looking.has_attention and not blind.has_attention
 
 
+def test_a_blank_that_is_a_token_is_none_of_the_captions_tokens(looking_bundle, night_image):
+    bundle = Bundle.load(looking_bundle)
+    vocabulary = Vocabulary.build(["a a b"], size=2, kind="char")
+    assert vocabulary.words[4:] == ("▁", "a")
+    caption = Captioner([replace(bundle, files={**bundle.files, "vocabulary.json": vocabulary.to_json().encode()})])(
+        night_image
+    )
+    whole = Captioner([bundle])(night_image)
+    assert caption.text == "a" and caption.tokens == ("a",) and caption.log_prob == whole.log_prob
+    assert np.array_equal(caption.attention, whole.attention[1:])
+
+
 def test_an_ensemble_has_the_attention_of_its_members_that_have_any(looking_bundle, blind_bundle, night_image):
     both = Captioner.load(looking_bundle, blind_bundle)
     assert both.has_attention

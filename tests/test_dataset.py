@@ -32,6 +32,24 @@ def test_captions_are_indexed_with_the_words_of_training_alone(tmp_path):
     assert "train: 2 images, 3 captions, 0.00% of words unknown; words a caption: 2 to 3" in dataset.summary(data)
 
 
+def test_captions_that_are_cut_are_counted():
+    examples = [Example("a.jpg", ("one two three", "one two three four", "one", "1 2 3 4 5"), "train")]
+    lines = dataset.summary(dataset.build(examples, DataConfig(max_length=5))).splitlines()
+    assert lines[-1] == "train: 2 of 4 captions are cut after 3 words; a --max-length above 5 leaves more whole"
+    assert "cut" not in dataset.summary(dataset.build(examples, DataConfig(max_length=7)))
+
+
+def test_characters_are_indexed_and_read_back(tmp_path):
+    texts = ("一只红色的圆", "ein roter Kreis.")
+    examples = [Example("a.jpg", texts, "train")]
+    dataset.write(tmp_path / "c.h5", dataset.build(examples, DataConfig("char", max_length=20)), "one example")
+    loaded = dataset.read(tmp_path / "c.h5")
+    assert loaded.vocabulary.kind == "char" and "tokens a caption: 7 to 17" in dataset.summary(loaded)
+    rows = loaded.splits["train"].captions
+    assert [loaded.vocabulary.decode(row) for row in rows] == list(texts)
+    assert json.loads((tmp_path / "c_vocab.json").read_text())["idx_to_word"][rows[0][2]] == "一"
+
+
 def test_the_file_has_the_tutorials_layout_and_is_read_back(tmp_path):
     data = dataset.build(EXAMPLES, DataConfig(max_length=7))
     path = tmp_path / "coco2014_captions.h5"

@@ -17,7 +17,7 @@ def test_the_tutorials_recipe_has_the_tutorials_settings():
     recipe = asdict(Recipe.load(ROOT / "recipes" / "coco2014-show-and-tell.toml"))
     assert recipe["training"]["learning_rate"] == 2.0 and recipe["training"]["optimizer"] == "sgd"
     assert recipe["model"]["initializer_scale"] == 0.08 and recipe["model"]["dropout"] == 0.3
-    assert recipe["data"] == {"vocabulary_size": 5000, "min_count": 1, "max_length": 25}
+    assert recipe["data"] == {"tokenizer": "word", "vocabulary_size": 5000, "min_count": 1, "max_length": 25}
 
 
 def test_settings_are_overridden_by_name():
@@ -35,6 +35,9 @@ def test_settings_are_overridden_by_name():
         ("[training]\nepochs = 0", "must be greater than 0"),
         ("[model]\ndropout = 1.0", "below 1"),
         ("[data]\nmax_length = 2", "need 3"),
+        ("[data]\ntokenizer = 'words'", "no tokenizer 'words'; there are word, bpe, char"),
+        ("[data]\ntokenizer = 'char'\n[training]\nno_repeat_ngram = 2", "give --no-repeat-ngram 0"),
+        ("[data]\ntokenizer = 'bpe'\n[model]\nword_vectors = 'v.txt'", "the tokenizer bpe makes none"),
         ("training = 3", "not a section"),
         ("[training", "cannot read the recipe"),
     ],

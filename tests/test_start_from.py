@@ -118,7 +118,14 @@ def test_a_grown_decoder_says_what_the_old_one_said(old, relations, tmp_path):
 def test_what_a_start_keeps_cannot_be_asked_to_be_otherwise(old):
     start = load_start(old.folder)
     kept = start.applied_to(Recipe())
-    asked = {"decoder": "show_and_tell", "layers": 2, "encoder": "resnet50", "grid": False, "beam_size": 5}
+    asked = {
+        "tokenizer": "char",
+        "decoder": "show_and_tell",
+        "layers": 2,
+        "encoder": "resnet50",
+        "grid": False,
+        "beam_size": 5,
+    }
     for name, value in asked.items():
         with pytest.raises(ConfigurationError, match=f"--{name.replace('_', '-')} {value} with --start-from"):
             start.require_agreement({name: value, "dropout": 0.1})
@@ -144,10 +151,10 @@ def test_features_of_another_encoder_and_words_in_another_order_are_refused(old,
     own, _, _ = prepared(tmp_path / "own", relations)  # with a vocabulary of its own
     with pytest.raises(MismatchError, match=r"does not begin with the .* showtell prepare --start-from"):
         pipeline.begin(tmp_path / "run", RECIPE, own.sources, start)
-    app(
-        ["prepare", "--captions", str(relations), "-o", str(tmp_path / "c.h5"), "--start-from", str(old.folder)],
-        standalone_mode=False,
-    )
+    prepare = ["prepare", "--captions", str(relations), "-o", str(tmp_path / "c.h5"), "--start-from", str(old.folder)]
+    with pytest.raises(ConfigurationError, match="--tokenizer bpe with --start-from"):
+        app([*prepare, "--tokenizer", "bpe"], standalone_mode=False)
+    app([*prepare, "--tokenizer", "word"], standalone_mode=False)
     right = replace(own.sources, captions=str(tmp_path / "c.h5"))
     pooled = tmp_path / "pooled.npy"
     app(["extract", str(relations), "-o", str(pooled)], standalone_mode=False)

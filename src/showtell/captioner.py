@@ -34,7 +34,7 @@ class Caption:
         text: the caption.
         log_prob: its natural log-probability under the model, a sum over its words and its end.
         score: the same under the length penalty; captions of an image are ranked by it.
-        tokens: its words.
+        tokens: its words; or the pieces or characters of which the model makes it, blanks left out.
         attention: (words, G) float32, the weights with which the G cells of the image were looked at for each of
             `tokens`, rows of a square grid from the top; None if the model has no attention. No part of equality.
         confidence: the probability, 0 to 1, that a person would accept it (see confidence.py); None if the bundle was
@@ -190,12 +190,14 @@ class Captioner:
         ]
 
     def _caption(self, found: Hypothesis, distances: np.ndarray | None) -> Caption:
-        words = tuple(self.vocabulary.words[token] for token in found.tokens)
         confidence = None
         if self.calibration is not None and distances is not None:
-            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(words)), distances))
-        text = self.vocabulary.decode(found.tokens)
-        return Caption(text, found.log_prob, found.score, words, found.attention, confidence)
+            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(found.tokens)), distances))
+        spelled = self.vocabulary.spelled(found.tokens)
+        seen = [place for place, token in enumerate(spelled) if token]
+        attention = None if found.attention is None else found.attention[seen]
+        tokens = tuple(spelled[place] for place in seen)
+        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, tokens, attention, confidence)
 
 
 def _encode(encoder: OnnxEncoder, images: np.ndarray) -> np.ndarray:

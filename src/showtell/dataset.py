@@ -172,15 +172,16 @@ def build(examples: Sequence[Example], config: DataConfig, old: Vocabulary | Non
             "none of the captioned images is for training; give a split 'train', or no splits at all"
         )
     texts = (caption for example in parts["train"] for caption in example.captions)
-    choose = old.extended if old else Vocabulary.build
-    vocabulary = choose(texts, config.vocabulary_size, config.min_count)
+    size, least = config.vocabulary_size, config.min_count
+    vocabulary = old.extended(texts, size, least) if old else Vocabulary.build(texts, size, least, config.tokenizer)
     splits = {split: index(part, vocabulary, config.max_length) for split, part in parts.items() if part}
     return CaptionData(vocabulary, splits)
 
 
 def summary(data: CaptionData) -> str:
-    """Describe captions in a few lines: images, captions, words, share of unknown words, lengths."""
-    lines = [f"vocabulary: {len(data.vocabulary)} words, special tokens included"]
+    """Describe captions in a few lines: images, captions, words, share of unknown words, lengths, how many are cut."""
+    noun = data.vocabulary.noun
+    lines = [f"vocabulary: {len(data.vocabulary)} {noun}, special tokens included"]
     for name, split in data.splits.items():
         words = split.captions[split.captions > END]  # <unk> is a word that was there
         known = split.captions[split.captions > UNK]
@@ -189,10 +190,23 @@ def summary(data: CaptionData) -> str:
         least, quarter, half, three_quarters, most = np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1), method="nearest")
         lines.append(
             f"{name}: {len(split.images or ())} images, {len(split.captions)} captions, "
-            f"{unknown:.2%} of words unknown; "
-            f"words a caption: {least} to {most}, median {half}, half of them {quarter} to {three_quarters}"
+            f"{unknown:.2%} of {noun} unknown; "
+            f"{noun} a caption: {least} to {most}, median {half}, half of them {quarter} to {three_quarters}"
         )
+        if cut := _cut(split, data.vocabulary):
+            length = split.captions.shape[1]
+            lines.append(
+                f"{name}: {cut} of {len(split.captions)} captions are cut after {length - 2} {noun}; a --max-length "
+                f"above {length} leaves more whole"
+            )
     return "\n".join(lines)
+
+
+def _cut(split: CaptionSplit, vocabulary: Vocabulary) -> int:
+    """Return how many captions were longer than their row."""
+    rows = np.flatnonzero(split.captions[:, -1] == END)
+    texts = [split.texts[row] for row in rows] if split.texts else []
+    return int((vocabulary.encode(texts, split.captions.shape[1] + 1)[:, -1] == END).sum())
 
 
 def read_all(

@@ -13,6 +13,7 @@ from showtell.errors import ConfigurationError
 
 DECODERS = ("show_and_tell", "show_attend_tell")
 PRECISIONS = ("float32", "mixed_bfloat16")
+TOKENIZERS = ("word", "bpe", "char")
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -40,11 +41,14 @@ def _require_share(config: Any, name: str) -> None:
 class DataConfig:
     """How captions are indexed."""
 
+    tokenizer: str = _setting("word", "word, or bpe or char for languages without blanks between words")
     vocabulary_size: int = _setting(5000, "most frequent words to keep, special tokens not counted")
     min_count: int = _setting(1, "times a word must occur to be kept")
     max_length: int = _setting(25, "tokens to which captions are padded, <start> and <end> included")
 
     def __post_init__(self) -> None:
+        if self.tokenizer not in TOKENIZERS:
+            raise ConfigurationError(f"no tokenizer {self.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
         _require_positive(self, "vocabulary_size", "min_count")
         if self.max_length < 3:
             raise ConfigurationError(f"max_length is {self.max_length}; <start>, one word and <end> need 3")
@@ -158,6 +162,16 @@ class Recipe:
     training: TrainingConfig = TrainingConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
+
+    def __post_init__(self) -> None:
+        tokenizer = self.data.tokenizer
+        if tokenizer != "word" and self.model.word_vectors:
+            raise ConfigurationError(f"word_vectors are of words, and the tokenizer {tokenizer} makes none")
+        if tokenizer == "char" and self.training.no_repeat_ngram:
+            raise ConfigurationError(
+                f"no_repeat_ngram is {self.training.no_repeat_ngram}, but the tokenizer is char, and characters in a "
+                "row come twice in good captions; give --no-repeat-ngram 0"
+            )
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], source: str) -> "Recipe":

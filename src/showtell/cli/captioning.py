@@ -34,8 +34,12 @@ def caption(
     beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
     n_best: Annotated[int, typer.Option(help="Captions to print for each image.")] = 1,
     decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
-    min_words: Annotated[int | None, typer.Option(help="Words of a caption at least. [as the bundle says]")] = None,
-    max_words: Annotated[int | None, typer.Option(help="Words of a caption at most. [as the bundle says]")] = None,
+    min_words: Annotated[
+        int | None, typer.Option(help="Words (tokens, of bpe and char) of a caption at least. [as the bundle says]")
+    ] = None,
+    max_words: Annotated[
+        int | None, typer.Option(help="Words (tokens, of bpe and char) of a caption at most. [as the bundle says]")
+    ] = None,
     forbid: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="Word that no caption may have; may be given again.")
     ] = None,
@@ -216,11 +220,12 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one sh
     print(f"encoder\t{loaded.encoder}")
     print(f"decoder\t{', '.join(f'{name} {value}' for name, value in loaded.decoder.items())}")
     print(f"precision\t{loaded.precision}")
-    print(f"vocabulary\t{loaded.vocabulary.fingerprint} ({len(loaded.vocabulary)} words)")
+    vocabulary = loaded.vocabulary
+    print(f"vocabulary\t{vocabulary.fingerprint} ({len(vocabulary)} {vocabulary.noun}, tokenizer {vocabulary.kind})")
     search = loaded.search
     rules = f"beam size {search.beam_size}, length penalty {search.length_penalty:g}"
-    repeats = f", no {search.no_repeat_ngram} words in a row twice" if search.no_repeat_ngram else ""
-    print(f"search\t{rules}, {search.max_length} words at most{repeats}")
+    repeats = f", no {search.no_repeat_ngram} {vocabulary.noun} in a row twice" if search.no_repeat_ngram else ""
+    print(f"search\t{rules}, {search.max_length} {vocabulary.noun} at most{repeats}")
     print(f"attention\t{'yes' if loaded.decoder.get('kind') == 'show_attend_tell' else 'no'}")
     print(f"confidence\t{'no' if loaded.calibration is None else 'yes'}")
     for data, scores in loaded.scores.items():

@@ -31,6 +31,9 @@ def prepare(
     format_: CaptionFormat = None,
     images: Folders = None,
     skip_missing: SkipMissing = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="word, or bpe or char for languages without blanks between words. [word]")
+    ] = None,
     vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
     min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
     max_length: Annotated[int, typer.Option(help="Tokens a caption is padded to.")] = DataConfig.max_length,
@@ -39,13 +42,15 @@ def prepare(
     """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
     from showtell import dataset
 
-    old = _load_start(start_from).vocabulary if start_from else None
-    config = DataConfig(vocabulary_size, min_count, max_length)
+    start = _load_start(start_from) if start_from else None
+    if start and tokenizer:
+        start.require_agreement({"tokenizer": tokenizer})
+    config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
     dataset.require_free(output)
     examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
     if images:
         examples = dataset.with_images(examples, images, skip_missing, say)
-    data = dataset.build(examples, config, old)
+    data = dataset.build(examples, config, start.vocabulary if start else None)
     dataset.write(output, data, source=str(captions or train))
     print(dataset.summary(data))
 

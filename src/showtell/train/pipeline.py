@@ -70,15 +70,16 @@ def begin(
             f"show_attend_tell looks at the cells of a grid, but {sources.features[0]} has one vector an image; "
             "extract the features with --grid"
         )
-    settings: dict[str, object] = {"max_length": training.captions.shape[1]}
+    settings: dict[str, object] = {"tokenizer": vocabulary.kind, "max_length": training.captions.shape[1]}
     if encoder is not None:
         settings |= {"encoder": encoder.name, "grid": encoder.cells > 1}
     if recipe.model.word_vectors:
         settings["word_vectors"] = str(Path(recipe.model.word_vectors).resolve())
+    recipe = recipe.override(settings)
     Run.require_free(folder)
     if start:
         start.keep_in(folder)  # before the settings: what is there without them is no run
-    run = Run.create(folder, recipe.override(settings), sources, encoder, vocabulary)
+    run = Run.create(folder, recipe, sources, encoder, vocabulary)
     return run, training, validation
 
 

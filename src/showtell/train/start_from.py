@@ -77,7 +77,7 @@ class Start:
             if settings.get(name, kept) != kept:
                 raise ConfigurationError(
                     f"--{name.replace('_', '-')} {settings[name]} with --start-from {self.path}, which has {kept}; "
-                    "encoder, decoder and way of searching stay what they are: leave the option out"
+                    "tokenizer, encoder, decoder and way of searching stay what they are: leave the option out"
                 )
 
     def load_encoder(self, weights: str = EncoderConfig.encoder_weights) -> Encoder:
@@ -110,10 +110,10 @@ class Start:
             encoder: the encoder of the features, if they say so.
             features: the file that they are in.
         """
-        if vocabulary.words[: len(self.vocabulary)] != self.vocabulary.words:
+        if not vocabulary.goes_on_from(self.vocabulary):
             raise MismatchError(
                 f"{captions} has vocabulary {vocabulary.fingerprint}, which does not begin with the "
-                f"{len(self.vocabulary)} words of {self.path} ({self.vocabulary.fingerprint}); "
+                f"{len(self.vocabulary)} {self.vocabulary.noun} of {self.path} ({self.vocabulary.fingerprint}); "
                 f"make it with: showtell prepare --start-from {self.path}"
             )
         if encoder != self.encoder:
@@ -126,7 +126,7 @@ class Start:
         sizes = {name: self.config[name] for name in ("embedding_size", "units", "layers")}
         encoder = {name: getattr(self.encoder_config, name) for name in ("encoder", "grid")}
         search = {name: getattr(self.search, name) for name in ("beam_size", "length_penalty", "no_repeat_ngram")}
-        return {"decoder": self.kind, **sizes, **encoder, **search}
+        return {"tokenizer": self.vocabulary.kind, "decoder": self.kind, **sizes, **encoder, **search}
 
     def _entry(self, weights: str) -> EncoderConfig:
         moved = weights != EncoderConfig.encoder_weights
