@@ -40,7 +40,7 @@ LAYERS = [
         "recipe",
         "encoder",
     },
-    {"vocabulary", "images", "progress", "stopping", "caption_formats", "alt_text"},
+    {"vocabulary", "images", "progress", "stopping", "caption_formats", "alt_text", "fonts"},
     {"errors", "files", "parallel", "__init__"},
 ]
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from showtell.drawing import Text, grid, scaled, under
 from showtell.errors import ConfigurationError
+from showtell.fonts import Fonts
 
 MAP_SIZE = 1600, 1200
 MIN_PANEL = 160, 40
@@ -17,7 +18,9 @@ SHADE = 0.3  # of the brightness, where no light is
 GLOW = (90, 62, 22)
 
 
-def attention_map(image: Image.Image, caption: str, words: Sequence[str], weights: np.ndarray) -> Image.Image:
+def attention_map(
+    image: Image.Image, caption: str, words: Sequence[str], weights: np.ndarray, fonts: Fonts | None = None
+) -> Image.Image:
     """Return a sheet that shows for every word of a caption at which places of the image the model looked for it.
 
     Under the caption comes the image, then a panel for each word: the image dark and grey, and lit where the weights
@@ -31,6 +34,7 @@ def attention_map(image: Image.Image, caption: str, words: Sequence[str], weight
         caption: the title.
         words: the words of the caption, one for each row of weights.
         weights: (words, G) attention weights, none negative, of a square grid of G cells in rows from the top.
+        fonts: where the fonts for caption and words come from.
 
     Raises:
         ConfigurationError: if there are not as many rows of weights as words, or the grid is not square.
@@ -44,9 +48,9 @@ def attention_map(image: Image.Image, caption: str, words: Sequence[str], weight
     picture = scaled(image, scale)
     cell = max(picture.width, MIN_PANEL[0]), picture.height
     panels = [picture, *(_lit(picture, cells) for cells in weights.reshape(-1, side, side))]
-    texts = [[Text(word, WORD_SIZE, cell[0])] for word in ("", *words)]
+    texts = [[Text(word, WORD_SIZE, cell[0], fonts=fonts)] for word in ("", *words)]
     sheet = grid(panels, texts, columns, cell, PANEL_GUTTER)
-    return under(Text(caption, MAP_TITLE_SIZE, width=round(0.94 * sheet.width)), sheet, sheet.width)
+    return under(Text(caption, MAP_TITLE_SIZE, width=round(0.94 * sheet.width), fonts=fonts), sheet, sheet.width)
 
 
 def _packed(size: tuple[int, int], count: int) -> tuple[int, float]:

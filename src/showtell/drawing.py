@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from showtell.errors import ConfigurationError
+from showtell.fonts import Fonts
 
 INK, FAINT_INK = "#1f2328", "#656d76"
 PAPER = "white"
@@ -16,21 +17,22 @@ SHEET_WIDTH = 1280
 MIN_CELL, MAX_CELL = 224, 480
 
 
-def titled(image: Image.Image, caption: str) -> Image.Image:
+def titled(image: Image.Image, caption: str, fonts: Fonts | None = None) -> Image.Image:
     """Return a picture of `image` with its caption as a title in a band above it, wrapped to the width.
 
     Args:
         image: an RGB image. It is scaled, aspect kept, to at least MIN_WIDTH pixels in width; but where a side would
             then be longer than MAX_SIDE, that side is brought to MAX_SIDE.
         caption: the title; runs of white space count as one space.
+        fonts: where the font for it comes from.
     """
     scale = min(max(1.0, MIN_WIDTH / image.width), MAX_SIDE / max(image.size))
     picture = scaled(image, scale)
     width = max(MIN_WIDTH, picture.width)
-    return under(Text(caption, font_size=width // 24, width=round(0.94 * width)), picture, width)
+    return under(Text(caption, font_size=width // 24, width=round(0.94 * width), fonts=fonts), picture, width)
 
 
-def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], fonts: Fonts | None = None) -> Image.Image:
     """Return a grid of thumbnails, aspect kept, each with its whole caption under it.
 
     All thumbnails are fitted into cells of one size, whose shape is that of the images' median. The grid is somewhat
@@ -39,6 +41,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Ima
     Args:
         images: N RGB images, N at least 1; they are shown from left to right and from top to bottom.
         captions: N captions.
+        fonts: where the fonts for them come from.
 
     Raises:
         ConfigurationError: if there are no images, or not as many captions as images.
@@ -50,7 +53,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Ima
     rows = math.ceil(len(images) / math.ceil(math.sqrt(1.5 * len(images))))
     columns = math.ceil(len(images) / rows)
     width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
-    texts = [[Text(caption, font_size=max(14, width // 20), width=width)] for caption in captions]
+    texts = [[Text(caption, font_size=max(14, width // 20), width=width, fonts=fonts)] for caption in captions]
     pictures, cell = thumbnails(images, width)
     return grid(pictures, texts, columns, cell, _gutter(width))
 
@@ -64,8 +67,10 @@ class Panel:
     remarks: Sequence[str] = ()
 
 
-def panel_sheet(groups: Mapping[str, Sequence[Panel]]) -> Image.Image:
+def panel_sheet(groups: Mapping[str, Sequence[Panel]], fonts: Fonts | None = None) -> Image.Image:
     """Return a sheet with a heading and a row of panels for each group: caption and remarks under each image.
+
+    The fonts for them come from `fonts`.
 
     Raises ConfigurationError if there are no groups or one has no panels.
     """
@@ -77,13 +82,13 @@ def panel_sheet(groups: Mapping[str, Sequence[Panel]]) -> Image.Image:
     for heading, panels in groups.items():
         texts = [
             [
-                Text(panel.caption, font_size=max(14, width // 18), width=width),
-                *(Text(remark, max(12, width // 22), width, FAINT_INK) for remark in panel.remarks),
+                Text(panel.caption, font_size=max(14, width // 18), width=width, fonts=fonts),
+                *(Text(remark, max(12, width // 22), width, FAINT_INK, fonts) for remark in panel.remarks),
             ]
             for panel in panels
         ]
         pictures, cell = thumbnails([panel.image for panel in panels], width)
-        parts.append((Text(heading, 24, width), grid(pictures, texts, len(panels), cell, _gutter(width))))
+        parts.append((Text(heading, 24, width, fonts=fonts), grid(pictures, texts, len(panels), cell, _gutter(width))))
     size = max(row.width for _, row in parts), sum(title.height + row.height for title, row in parts) + 24
     sheet = Image.new("RGB", size, PAPER)
     top = 24
@@ -138,11 +143,9 @@ def grid(
 class Text:
     """A caption in centred lines, none wider than `width` pixels and all about equally long."""
 
-    def __init__(self, text: str, font_size: int, width: int, ink: str = INK):
+    def __init__(self, text: str, font_size: int, width: int, ink: str = INK, fonts: Fonts | None = None):
         self.ink = ink
-        # Pillow's own font has the letters of English only; others come out as boxes. A font that has those of `text`
-        # would be chosen here.
-        self.font = ImageFont.load_default(font_size)
+        self.font = (fonts or Fonts()).of(text, font_size)
         self.line_height = round(1.35 * font_size)
         words = text.split()
         self.lines = self._wrapped(words, width)

@@ -14,6 +14,7 @@ from showtell.captions import Example, hold_out, read
 from showtell.drawing import Panel, panel_sheet
 from showtell.errors import ConfigurationError, ImageError
 from showtell.files import write_json, written_whole
+from showtell.fonts import Fonts
 from showtell.images import decode
 from showtell.metrics import DocumentFrequencies, Scores
 from showtell.metrics import evaluate as score
@@ -168,7 +169,9 @@ def _frequencies(captioner: Captioner, images: int) -> DocumentFrequencies | Non
     return max(larger, key=lambda frequencies: frequencies.images, default=None)
 
 
-def write_report(output: Path, found: Evaluation, folder: Path, settings: Mapping[str, Any]) -> None:
+def write_report(
+    output: Path, found: Evaluation, folder: Path, settings: Mapping[str, Any], fonts: Fonts | None = None
+) -> None:
     """Write `scores.json` and `best-median-worst.jpg` into a folder.
 
     Args:
@@ -176,6 +179,7 @@ def write_report(output: Path, found: Evaluation, folder: Path, settings: Mappin
         found: what to report.
         folder: where the images are.
         settings: what else was chosen, for the report to tell.
+        fonts: where the fonts for the picture come from.
     """
     scores = found.scores
     own = found.frequencies is None
@@ -208,17 +212,17 @@ def write_report(output: Path, found: Evaluation, folder: Path, settings: Mappin
     }
     write_json(output / "scores.json", content)
     with written_whole(output / "best-median-worst.jpg") as temporary:
-        picture(found, folder).save(temporary, quality=90)
+        picture(found, folder, fonts).save(temporary, quality=90)
 
 
-def picture(found: Evaluation, folder: Path) -> Image.Image:
+def picture(found: Evaluation, folder: Path, fonts: Fonts | None = None) -> Image.Image:
     """Draw the images with the best, the median and the worst captions by CIDEr, and their references."""
     ranked = found.ranked()
     count = min(SHOWN_A_GROUP, max(1, len(ranked) // 3))
     middle = (len(ranked) - count) // 2
     groups = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
     return panel_sheet(
-        {heading: [_panel(found, folder, image) for image in group] for heading, group in groups.items()}
+        {heading: [_panel(found, folder, image) for image in group] for heading, group in groups.items()}, fonts
     )
 
 

@@ -9,6 +9,7 @@ from showtell.captioner import Caption
 from showtell.drawing import contact_sheet, titled
 from showtell.errors import ConfigurationError
 from showtell.files import require_new, written_whole
+from showtell.fonts import Fonts
 from showtell.images import decode
 
 SHEET = 32
@@ -16,15 +17,16 @@ SHEET_NAME = "contact-sheet"
 
 
 class _NewFolder:
-    """A folder of JPEG pictures, each named after the image that it was made from.
+    """A folder of JPEG pictures, each named after the image that it was made from, with text from `fonts`.
 
     Raises ConfigurationError if there is anything in the folder, so that no file of a person is overwritten.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, fonts: Fonts | None = None):
         require_new(folder, "the pictures")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._fonts = fonts
 
     def _save(self, picture: Image.Image, name: str) -> None:
         path, number = self._folder / f"{name}.jpg", 2
@@ -40,15 +42,15 @@ class Gallery(_NewFolder):
     Raises ConfigurationError if there is anything in the folder.
     """
 
-    def __init__(self, folder: Path):
-        super().__init__(folder)
+    def __init__(self, folder: Path, fonts: Fonts | None = None):
+        super().__init__(folder, fonts)
         self._images: list[Image.Image] = []
         self._captions: list[str] = []
 
     def add(self, path: Path, caption: str) -> None:
         """Write one image as NAME.jpg, with a number if there is one of its name. Raises ImageError."""
         image = decode(path, at_least=1280)
-        self._save(titled(image, caption), path.stem)
+        self._save(titled(image, caption, self._fonts), path.stem)
         if len(self._images) < SHEET:
             image.thumbnail((640, 640))
             self._images.append(image)
@@ -57,7 +59,7 @@ class Gallery(_NewFolder):
     def finish(self) -> None:
         """Write the contact sheet, if there are at least two images."""
         if len(self._images) > 1:
-            self._save(contact_sheet(self._images, self._captions), SHEET_NAME)
+            self._save(contact_sheet(self._images, self._captions, self._fonts), SHEET_NAME)
 
 
 class AttentionGallery(_NewFolder):
@@ -76,4 +78,5 @@ class AttentionGallery(_NewFolder):
         if caption.attention is None:
             raise ConfigurationError(f"{path}: its caption has no attention weights; use a model with attention")
         image = decode(path, at_least=1280)
-        self._save(attention_map(image, caption.text, caption.tokens, caption.attention), path.stem)
+        drawn = attention_map(image, caption.text, caption.tokens, caption.attention, self._fonts)
+        self._save(drawn, path.stem)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import Models, fail, printable, reason, say
+from showtell.cli.options import Font, Models, fail, printable, reason, say
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.files import listed
 from showtell.progress import bar
@@ -71,6 +71,7 @@ def caption(
         Path | None,
         typer.Option(metavar="DIR", help="Write where each word of a caption looked to DIR, a new folder."),
     ] = None,
+    font: Font = None,
 ) -> None:
     """Caption images. With --jsonl, --csv or --sidecar, those that have a caption there already are left out."""
     from showtell.captioner import Captioner
@@ -83,12 +84,16 @@ def caption(
         check_confidence(captioner, min_confidence, options)
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
-    gallery = maps = None
+    if font and not (annotate or attention):
+        raise ConfigurationError("--font is for the pictures of --annotate and --attention; give one of them, too")
+    gallery = maps = fonts = None
     if annotate or attention:
+        from showtell.fonts import Fonts
         from showtell.gallery import AttentionGallery, Gallery
 
-        gallery = Gallery(annotate) if annotate else None
-        maps = AttentionGallery(attention) if attention else None
+        fonts = Fonts(font)
+        gallery = Gallery(annotate, fonts) if annotate else None
+        maps = AttentionGallery(attention, fonts) if attention else None
     sidecars = Sidecars(overwrite) if sidecar else None
     files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
     outputs: list[Output] = [sidecars, *files] if sidecars else [*files]
@@ -137,6 +142,8 @@ def caption(
         print("]" if done + failed else "[]")
     if gallery:
         gallery.finish()
+    for note in fonts.notes if fonts else ():
+        say(f"note: {note}; name another font with --font")
     if reviewed:
         say(f"showtell: {reviewed} of {done} captions need review: their confidence is below {min_confidence:g}")
     if done + failed < len(wanted):

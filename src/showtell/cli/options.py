@@ -22,6 +22,10 @@ CaptionFormat = Annotated[
 StartFrom = Annotated[
     Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Captioner to go on from, on new data.")
 ]
+Font = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TrueType or OpenType font for pictures. [one found that has the letters]"),
+]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
 
 

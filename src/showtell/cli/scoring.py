@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from showtell.cli.options import CaptionFormat, Images, say
+from showtell.cli.options import CaptionFormat, Font, Images, say
 from showtell.progress import bar
 
 
@@ -25,16 +25,19 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="New folder for per-image scores and a picture."),
     ] = None,
+    font: Font = None,
 ) -> None:
     """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L, CIDEr."""
     from showtell import evaluation
     from showtell.captioner import Captioner
     from showtell.files import require_new
+    from showtell.fonts import Fonts
     from showtell.metrics_meteor import meteor_command
 
     captioner = Captioner.load(*bundle)
     examples = evaluation.read_split(captions, format_, split, say)
     # What cannot work is told before the images are captioned.
+    fonts = Fonts(font)
     if output:
         require_new(output, "the report")
     if meteor:
@@ -55,7 +58,9 @@ def evaluate(
             for path, each in zip(bundle, captioner.bundles, strict=True)
         ]
         settings = {"bundles": bundles, "captions": str(captions), "images": str(images), "split": split}
-        evaluation.write_report(output, found, images, settings)
+        evaluation.write_report(output, found, images, settings, fonts)
+        for note in fonts.notes:
+            say(f"note: {note}; name another font with --font")
     if found.unreadable:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ from tensorboardX import SummaryWriter
 from showtell.drawing import contact_sheet
 from showtell.errors import ImageError
 from showtell.files import written_whole
+from showtell.fonts import Fonts
 from showtell.images import decode
 from showtell.metrics import Scores, evaluate
 from showtell.search import SearchOptions, Step, search
@@ -101,7 +102,13 @@ def mean_loss(decoder: Decoder, split: TrainingSplit, batch_size: int) -> float:
 
 
 def write_samples(
-    folder: Path, step: int, names: Sequence[str], captions: Sequence[str], images: Path | None, board: SummaryWriter
+    folder: Path,
+    step: int,
+    names: Sequence[str],
+    captions: Sequence[str],
+    images: Path | None,
+    fonts: Fonts,
+    board: SummaryWriter,
 ) -> None:
     """Keep sample captions as text and, if the images are at hand, as one contact sheet."""
     lines = [f"{name}\t{caption}" for name, caption in zip(names, captions, strict=True)]
@@ -118,7 +125,7 @@ def write_samples(
         except ImageError:  # it had features once; a sample is not worth stopping a training for
             continue
     if pictures:
-        sheet = contact_sheet(pictures, texts)
+        sheet = contact_sheet(pictures, texts, fonts)
         with written_whole(folder / f"step-{step:09d}.jpg") as temporary:
             sheet.save(temporary, quality=85)
         board.add_image("samples", np.asarray(sheet), step, dataformats="HWC")

@@ -11,6 +11,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from showtell.errors import ShowtellError
+from showtell.fonts import Fonts
 from showtell.stopping import stop_signals
 from showtell.train import monitors
 from showtell.train.batches import TrainingSplit, sample_rows
@@ -111,6 +112,8 @@ class _Phase:
         self._stopping = stopping
         self._steps = phase.epochs * phase.steps_an_epoch
         self._options = run.search_options
+        self._fonts = Fonts()
+        self._font_notes: list[str] = []
 
     def train(self) -> None:
         """Train until the last epoch has ended; do nothing if it had before."""
@@ -231,6 +234,11 @@ class _Phase:
         split = self._phase.encoded(self._model, self._validation.of_images(chosen))
         captions = monitors.caption_images(self._step, split, self._run.vocabulary, self._options)
         images = Path(self._run.sources.images[-1]) if self._run.sources.images else None
-        monitors.write_samples(self._run.folder / "samples", step, split.images, captions, images, self._board)
+        folder = self._run.folder / "samples"
+        monitors.write_samples(folder, step, split.images, captions, images, self._fonts, self._board)
+        if not self._font_notes:
+            self._font_notes = self._fonts.notes
+            for note in self._font_notes:
+                self._say(f"note: {note}; the texts beside them are whole")
         for name, caption in list(zip(split.images, captions, strict=True))[:4]:
             self._say(f"  {name}: {caption}")

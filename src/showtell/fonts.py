@@ -1,0 +1,108 @@
+"""The font for a text: one that has its letters."""
+
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont, features
+
+from showtell.errors import ConfigurationError
+
+# Looked for in the system's folders of fonts, in this order. Those of many scripts come first.
+SYSTEM_FONTS = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "segoeui.ttf", "Arial Unicode.ttf", "FreeSans.ttf"),
+    *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf"),
+    *("msyh.ttc", "YuGothR.ttc", "malgun.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc"),
+    *("NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf", "NotoSansThai-Regular.ttf", "LeelawUI.ttf"),
+    *("NotoSansDevanagari-Regular.ttf", "NotoSansBengali-Regular.ttf", "NotoSansTamil-Regular.ttf", "Nirmala.ttc"),
+    *("unifont.otf", "unifont.ttf"),
+)
+BUILT_IN = ""  # Pillow's own, which has the letters of English
+_NO_CHARACTER = "\U0010ffff"
+_SHOWN_LETTERS = 10
+
+
+class Fonts:
+    """Chooses fonts for texts, and remembers what they lacked.
+
+    Args:
+        file: the font for all texts; by default each text gets the first that has all its letters, of Pillow's own and
+            those of SYSTEM_FONTS that are there.
+
+    Raises ConfigurationError if the file is no font.
+    """
+
+    def __init__(self, file: str | Path | None = None):
+        self.file = file
+        self._missing: dict[str, None] = {}
+        self._disordered = False
+        if file is not None:
+            try:
+                ImageFont.truetype(file)
+            except OSError as error:
+                raise ConfigurationError(f"{file}: not a font that can be read ({error})") from None
+
+    def of(self, text: str, size: int) -> ImageFont.FreeTypeFont:
+        """Return a font for a text, its letters `size` pixels high."""
+        names = (BUILT_IN, *SYSTEM_FONTS) if self.file is None else (str(self.file),)
+        name, missing = names[0], _missing(names[0], text)
+        for other in names[1:]:
+            if not missing:
+                break
+            if _probe(other) and len(fewer := _missing(other, text)) < len(missing):
+                name, missing = other, fewer
+        self._missing |= dict.fromkeys(missing)
+        self._disordered |= not features.check("raqm") and any(map(_is_right_to_left, text))
+        return _load(name, size)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the texts that fonts were chosen for, a line each."""
+        notes = []
+        if self._missing:
+            shown = " ".join(list(self._missing)[:_SHOWN_LETTERS]) + (
+                " .." if len(self._missing) > _SHOWN_LETTERS else ""
+            )
+            has_not = f"the font {self.file} has not" if self.file else "no font that was found has"
+            notes.append(f"{has_not} the letters {shown} and pictures show boxes for them")
+        if self._disordered:
+            notes.append("Pillow has no Raqm library here, and pictures show right-to-left text from left to right")
+        return notes
+
+
+def _is_right_to_left(letter: str) -> bool:
+    return unicodedata.bidirectional(letter) in ("R", "AL")
+
+
+def _load(name: str, size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ConfigurationError("Pillow was built without FreeType, which it needs to draw text")
+    return font
+
+
+@cache
+def _probe(name: str) -> ImageFont.FreeTypeFont | None:
+    """Return a font to ask for its letters, None if it is not there."""
+    try:
+        # Letter for letter; Raqm would look for more.
+        return ImageFont.truetype(name, 20, layout_engine=ImageFont.Layout.BASIC) if name else _load(name, 20)
+    except OSError:
+        return None
+
+
+def _missing(name: str, text: str) -> list[str]:
+    """Return the letters, digits and signs of a text that a font lacks, each once."""
+    return [
+        letter for letter in dict.fromkeys(text) if unicodedata.category(letter)[0] in "LNPS" and _lacks(name, letter)
+    ]
+
+
+@cache
+def _lacks(name: str, letter: str) -> bool:
+    """Return whether a font draws for a letter what it draws for no character at all."""
+    font = _probe(name)
+    if font is None:
+        return True
+    drawn, nothing = font.getmask(letter), font.getmask(_NO_CHARACTER)
+    return drawn.size == nothing.size and bytes(drawn) == bytes(nothing)
