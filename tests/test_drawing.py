@@ -55,6 +55,12 @@ def test_a_long_title_is_wrapped_within_margins():
     assert min(widths) > 0.7 * max(widths)
 
 
+def test_a_text_without_blanks_is_wrapped_into_even_lines():
+    drawn = ink(titled(Image.new("RGB", (480, 10), RED), "w" * 50))[:-10]
+    widths = [np.ptp(np.flatnonzero(drawn[top:bottom].any(axis=0))) for top, bottom in runs(drawn.any(axis=1))]
+    assert len(widths) == 2 and min(widths) > 0.9 * max(widths)
+
+
 @pytest.mark.parametrize(
     ("size", "picture_box"),
     [

@@ -149,8 +149,9 @@ class Text:
         self.line_height = round(1.35 * font_size)
         words = text.split()
         self.lines = self._wrapped(words, width)
-        # No lone last word: the narrowest width that needs no more lines, and breaks no word, makes them even.
-        longest = math.ceil(max(map(self.font.getlength, words), default=0))
+        # No lone last word: the narrowest width that needs no more lines, and breaks no more words, makes them even.
+        lengths = (math.ceil(self.font.getlength(word)) for word in words)
+        longest = max((length for length in lengths if length <= width), default=0)
         for narrower in range(max(width // 2, longest), width, max(1, width // 40)):
             lines = self._wrapped(words, narrower)
             if len(lines) == len(self.lines):
