@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench dist lowest lock audit format clean
+.PHONY: demo test bench docs pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -49,8 +49,20 @@ format: .venv/everything
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The site is in site/, and needs no network. The reference of the command line is written from the program.
+docs: .venv/docs
+	$(BIN)/python tools/command_line_reference.py > docs/command-line.md
+	$(BIN)/zensical build --clean --strict
+
+# Those of README, by the model that ships.
+pictures: .venv/runtime
+	rm -rf out
+	$(BIN)/showtell caption examples --annotate out/titled --attention out/attention
+	cp out/titled/contact-sheet.jpg docs/captions.jpg
+	cp out/attention/000000129648.jpg docs/attention.jpg
+
 clean:
-	rm -rf .venv .venv-dist .venv-lowest dist out
+	rm -rf .venv .venv-dist .venv-lowest dist out site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,4 +79,8 @@ clean:
 
 .venv/release: .venv/everything
 	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	@touch $@
+
+.venv/docs: .venv/runtime
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
