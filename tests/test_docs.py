@@ -57,3 +57,5 @@ def test_links_within_the_repository_lead_somewhere(page):
     text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
     for target in re.findall(r"(?<!\\)\[[^\]]*\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), target
+        # The site has nothing but the pages.
+        assert page.parent.name != "docs" or ".." not in target, target
