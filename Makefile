@@ -13,7 +13,7 @@ test: .venv/everything
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Needs a machine that does nothing else, and a caption file of COCO: make bench CAPTIONS=captions_val2017.json
 bench: .venv/everything
