@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench docs pictures dist lowest lock audit format clean
+.PHONY: demo test fuzz bench docs pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -14,6 +14,10 @@ test: .venv/everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# Damaged files by the ten thousand; a few minutes.
+fuzz: .venv/everything
+	$(BIN)/python tests/fuzz.py
 
 # Needs a machine that does nothing else, and a caption file of COCO: make bench CAPTIONS=captions_val2017.json
 bench: .venv/everything

@@ -3,7 +3,9 @@ import zipfile
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from showtell.bundle import FILES, MANIFEST, Bundle
 from showtell.confidence import Calibration, Familiarity
@@ -57,7 +59,10 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
         assert reason.lower() in str(error.value).lower()
     manifest.write_text(text)
     (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnX")
-    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged"):
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its checksum differs\)"):
+        Bundle.load(tmp_path / "b")
+    (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnx and more")
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its size differs\)"):
         Bundle.load(tmp_path / "b")
     (tmp_path / "b" / "encoder.onnx").unlink()
     with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
@@ -84,6 +89,34 @@ def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
     (tmp_path / "bomb.zip").write_bytes(content)
     with pytest.raises(BundleError, match="more than the limit"):
         Bundle.load(tmp_path / "bomb.zip")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path):
+    replace(bundle, files={**bundle.files, "encoder.onnx": bytes(10_000_000)}).save(tmp_path / "bomb.zip")
+    assert (tmp_path / "bomb.zip").stat().st_size < 20_000
+    with pytest.raises(BundleError, match="50 times its size"):
+        Bundle.load(tmp_path / "bomb.zip")
+
+
+def test_a_folder_that_was_packed_as_a_whole_is_read(bundle, tmp_path):
+    bundle.save(tmp_path / "captioner")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.mkdir("captioner")
+        archive.writestr("__MACOSX/captioner/._bundle.json", b"x")
+        for path in (tmp_path / "captioner").iterdir():
+            archive.write(path, f"captioner/{path.name}")
+    assert Bundle.load(tmp_path / "packed.zip") == bundle
+
+
+def test_a_model_that_would_read_another_file_is_refused_before_it_runs(bundle, tmp_path):
+    weights = numpy_helper.from_array(np.zeros(9, np.float32), "weights")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../../secret")
+    model = helper.make_model(helper.make_graph([], "graph", [], [], [weights])).SerializeToString()
+    replace(bundle, files={**bundle.files, "decoder_step.onnx": model}).save(tmp_path / "b.zip")
+    with pytest.raises(BundleError, match=r"decoder_step\.onnx keeps weights in another file"):
+        Bundle.load(tmp_path / "b.zip")
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.zip"])

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,17 +81,33 @@ def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "head",
-    [b"\0\0\0\x18ftypheic", b"\0\0\0\x18ftypmif1", b"\0\0\0\x18ftypcrx ", b"FUJIFILMCCD-RAW 0201", b"IIRO\x08\0"],
+    ("head", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC needs a decoder; pip install"),
+        (b"\0\0\0\x18ftypmif1", "HEIC needs a decoder; pip install"),
+        (b"\0\0\0\x18ftypcrx ", "camera RAW cannot be read; export it as JPEG"),
+        (b"FUJIFILMCCD-RAW 0201", "camera RAW cannot be read; export it as JPEG"),
+        (b"IIRO\x08\0", "camera RAW cannot be read; export it as JPEG"),
+    ],
 )
-def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head):
+def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head, reason):
     content = head + bytes(200)
     (tmp_path / "a.jpg").write_bytes(content)
     for source in (content, tmp_path / "a.jpg"):
-        with pytest.raises(ImageError, match="HEIC and camera RAW cannot be read yet; export it as JPEG"):
+        with pytest.raises(ImageError, match=reason):
             decode(source)
     with pytest.raises(ImageError, match="not an image in a format"):
         decode(b"." + content)
+
+
+def test_heic_is_read_where_its_decoder_is_installed(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    grey = np.full((64, 64, 3), 100, np.uint8)
+    heif.from_pillow(Image.fromarray(grey)).save(tmp_path / "phone.heic")
+    # In a process of its own: here, the decoder might be known to Pillow already.
+    program = f"from showtell.images import decode; print(decode({str(tmp_path / 'phone.heic')!r}).getpixel((9, 9)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert eval(done.stdout) == pytest.approx((100, 100, 100), abs=3)
 
 
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):

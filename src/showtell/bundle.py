@@ -9,13 +9,14 @@
     document_frequencies.json   optional: in how many images' references n-grams occur, for CIDEr of a few images
     calibration.json     optional: what makes a confidence of log-probability and image
 
-Checksums are checked before anything is executed. There is no pickle in it.
+Sizes and checksums are checked before anything is executed. There is no pickle in it, and no model reads other files.
 """
 
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ MANIFEST = "bundle.json"
 FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
 OPTIONAL_FILES = ("document_frequencies.json", "calibration.json")
 MAX_BYTES = 2_000_000_000
+# Of a .zip file; weights hardly shrink, and a bomb shrinks a thousandfold.
+MAX_SHRINKAGE = 50
+# The key under which ONNX names a file of weights outside of the model; no model that showtell exports has it.
+_EXTERNAL = b"location"
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,20 @@ class Bundle:
     @property
     def calibration(self) -> Calibration | None:
         """What makes a confidence of its captions, if it was calibrated. Raises BundleError if it does not fit."""
-        content = self.files.get("calibration.json")
-        return None if content is None else Calibration.from_json(content.decode(), self.encoder.channels)
+        if "calibration.json" not in self.files:
+            return None
+        return Calibration.from_json(self._text("calibration.json"), self.encoder.channels)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The words that it can say."""
-        return Vocabulary.from_json(self.files["vocabulary.json"].decode())
+        """The words that it can say. Raises ShowtellError if they are none."""
+        return Vocabulary.from_json(self._text("vocabulary.json"))
+
+    def _text(self, name: str) -> str:
+        try:
+            return self.files[name].decode()
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{name} of the bundle is not UTF-8 text (byte {error.start})") from None
 
     @property
     def document_frequencies(self) -> DocumentFrequencies | None:
@@ -81,22 +93,20 @@ class Bundle:
     def load(cls, path: str | Path) -> "Bundle":
         """Read a bundle, folder or .zip. Raises BundleError if it is damaged, incomplete or from another showtell."""
         path = Path(path)
-        manifest_bytes, contents = _read_zip(path) if path.is_file() else _read_folder(path)
         try:
-            manifest = json.loads(manifest_bytes)
-            version = manifest["format_version"]
-            if version != FORMAT_VERSION:
-                raise BundleError(
-                    f"{path}: bundle format {version}, but this showtell reads {FORMAT_VERSION}; "
-                    "update showtell, or export the bundle anew"
-                )
-            listed = manifest["files"]
-            if missing := [name for name in OPTIONAL_FILES if name in listed and name not in contents]:
-                raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
-            for name in contents:
-                expected = listed[name]
-                if hashlib.sha256(contents[name]).hexdigest() != expected["sha256"]:
-                    raise BundleError(f"{path}: {name} is damaged (its checksum differs); get the bundle again")
+            with _opened(path) as (sizes, read):
+                manifest = json.loads(read(MANIFEST))
+                version = manifest["format_version"]
+                if version != FORMAT_VERSION:
+                    raise BundleError(
+                        f"{path}: bundle format {version}, but this showtell reads {FORMAT_VERSION}; "
+                        "update showtell, or export the bundle anew"
+                    )
+                listed = manifest["files"]
+                if missing := [name for name in OPTIONAL_FILES if name in listed and name not in sizes]:
+                    raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+                present = [name for name in (*FILES, *OPTIONAL_FILES) if name in sizes]
+                contents = {name: _checked(path, name, sizes[name], listed[name], read) for name in present}
             return cls(
                 EncoderInfo.from_dict(manifest["encoder"]),
                 dict(manifest["decoder"]),
@@ -144,36 +154,70 @@ class Bundle:
         return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
-def _read_folder(path: Path) -> tuple[bytes, dict[str, bytes]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]]]:
+    """Yield the sizes of the files of a bundle, by their names, and what reads one of them."""
+    if path.is_file():
+        with _opened_zip(path) as opened:
+            yield opened
+        return
     if not path.is_dir():
         raise BundleError(f"{path}: no such bundle; name a folder or a .zip file made by showtell export")
-    missing = [name for name in (MANIFEST, *FILES) if not (path / name).is_file()]
-    if missing:
-        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
-    present = [*FILES, *(name for name in OPTIONAL_FILES if (path / name).is_file())]
-    sizes = {name: (path / name).stat().st_size for name in (MANIFEST, *present)}
+    names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
+    sizes = {name: (path / name).stat().st_size for name in names}
     _check_sizes(path, sizes)
-    return (path / MANIFEST).read_bytes(), {name: (path / name).read_bytes() for name in present}
+    yield sizes, lambda name: (path / name).read_bytes()
 
 
-def _read_zip(path: Path) -> tuple[bytes, dict[str, bytes]]:
+@contextmanager
+def _opened_zip(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]]]:
+    def failed(error: Exception) -> BundleError:
+        return BundleError(f"{path}: not a .zip file that can be read ({error})")
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            missing = [name for name in (MANIFEST, *FILES) if name not in sizes]
-            if missing:
-                raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
-            _check_sizes(path, sizes)
-            present = [*FILES, *(name for name in OPTIONAL_FILES if name in sizes)]
-            return archive.read(MANIFEST), {name: archive.read(name) for name in present}
-    except BundleError:
-        raise
+        archive = zipfile.ZipFile(path)
     except Exception as error:  # zipfile, zlib and struct each raise their own on damaged archives
-        raise BundleError(f"{path}: not a .zip file that can be read ({error})") from None
+        raise failed(error) from None
+    with archive:
+        entries = _without_folder([entry for entry in archive.infolist() if not entry.is_dir()])
+        sizes = {name: entry.file_size for name, entry in entries.items()}
+        _check_sizes(path, sizes)
+        if sum(sizes.values()) > MAX_SHRINKAGE * path.stat().st_size:
+            raise BundleError(f"{path}: it unpacks to {MAX_SHRINKAGE} times its size and more, as no bundle does")
+
+        def read(name: str) -> bytes:
+            try:
+                return archive.read(entries[name])
+            except Exception as error:
+                raise failed(error) from None
+
+        yield sizes, read
+
+
+def _without_folder(entries: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Return entries by their names; where a folder was packed as a whole, by those within it."""
+    own = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
+    folders = {entry.filename.rpartition("/")[0] for entry in own}
+    folder = f"{min(folders)}/" if len(folders) == 1 and "" not in folders else ""
+    return {entry.filename.removeprefix(folder): entry for entry in own}
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    if missing := [name for name in (MANIFEST, *FILES) if name not in sizes]:
+        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
     if unknown := set(sizes) - {MANIFEST, *FILES, *OPTIONAL_FILES}:
         raise BundleError(f"{path}: a bundle does not hold {min(unknown)!r}; it was not made by showtell export")
     if sum(sizes.values()) > MAX_BYTES:
         raise BundleError(f"{path}: {sum(sizes.values()):,} bytes are more than the limit of {MAX_BYTES:,}")
+
+
+def _checked(path: Path, name: str, size: int, expected: Mapping[str, Any], read: Callable[[str], bytes]) -> bytes:
+    """Read a file of a bundle. Raises BundleError if it is not what the manifest says, or would read other files."""
+    if size != expected["bytes"]:
+        raise BundleError(f"{path}: {name} is damaged (its size differs); get the bundle again")
+    content = read(name)
+    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+        raise BundleError(f"{path}: {name} is damaged (its checksum differs); get the bundle again")
+    if name.endswith(".onnx") and _EXTERNAL in content:
+        raise BundleError(f"{path}: {name} keeps weights in another file, as no bundle does; do not trust it")
+    return content

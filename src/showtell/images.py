@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -16,13 +17,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from showtell.errors import ConfigurationError, ImageError
 from showtell.parallel import in_threads
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
-MAX_PIXELS = 200_000_000
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+# Just below Pillow's own limit, so that this one decides.
+MAX_PIXELS = 175_000_000
 # Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
 DECODED_AHEAD = 8
 
-# HEIC, and the RAW formats of Canon (CR3), Fujifilm, Olympus and Panasonic; others begin like a TIFF.
-_NOT_YET_READ = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1|crx )|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
+_HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
+# The RAW formats of Canon (CR3), Fujifilm, Olympus and Panasonic; others begin like a TIFF.
+_RAW = re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
 
 _Item = TypeVar("_Item")
 
@@ -91,10 +94,10 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     try:
         # A FIFO or device would block for ever.
         if not isinstance(source, bytes) and not Path(source).is_file():
-            raise ImageError(f"{name}: no such file" if not os.path.lexists(source) else f"{name}: not a file")
+            raise ImageError(f"{name}: {_what_it_is(Path(source))}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning and broken metadata: the limit below decides
-            with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            with _open(source) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
                 if at_least is not None:
@@ -103,8 +106,11 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     except ImageError:
         raise
     except UnidentifiedImageError:
-        if _NOT_YET_READ.match(_head(source)):
-            raise ImageError(f"{name}: HEIC and camera RAW cannot be read yet; export it as JPEG first") from None
+        if _HEIC.match(_head(source)):
+            advice = "pip install 'showtell[heic]', or export it as JPEG first"
+            raise ImageError(f"{name}: HEIC needs a decoder; {advice}") from None
+        if _RAW.match(_head(source)):
+            raise ImageError(f"{name}: camera RAW cannot be read; export it as JPEG first") from None
         raise ImageError(f"{name}: not an image in a format that can be read here") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
@@ -113,6 +119,32 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     except Exception as error:  # decoders raise whatever they like on damaged input
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: damaged or unreadable ({reason})") from None
+
+
+def _what_it_is(path: Path) -> str:
+    if path.exists():
+        return "not a file"
+    return "a link to a file that is not there" if path.is_symlink() else "no such file"
+
+
+def _open(source: str | Path | bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        if not (_HEIC.match(_head(source)) and _has_heic_decoder()):
+            raise
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+@cache
+def _has_heic_decoder() -> bool:
+    """Give Pillow the decoder of pillow-heif, if that is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _head(source: str | Path | bytes) -> bytes:

@@ -31,7 +31,10 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # to the same provider, with a banner on standard output
         )
     except Exception as error:  # ONNX Runtime's own exception types are not public
         name = "the model" if isinstance(model, bytes) else str(model)

@@ -46,5 +46,5 @@ def reason(error: Exception) -> str:
 
 
 def printable(path: str) -> str:
-    """Return a path for a line of text: a name may hold line breaks, or bytes that are no text."""
-    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\t", "\\t")
+    """Return a path for a line of text: a name may hold line breaks, colours of a terminal, bytes that are no text."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)
