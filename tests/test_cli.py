@@ -109,6 +109,7 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
         (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
         (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
         (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size"),
+        (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv both name out"),
         (["info", "nowhere"], "no such bundle"),
         (["prepare", "-o", "c.h5"], "--captions"),
         (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),

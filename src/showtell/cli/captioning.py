@@ -94,6 +94,8 @@ def caption(
         fonts = Fonts(font)
         gallery = Gallery(annotate, fonts) if annotate else None
         maps = AttentionGallery(attention, fonts) if attention else None
+    if jsonl and csv and jsonl.resolve() == csv.resolve():
+        raise ConfigurationError(f"--jsonl and --csv both name {csv}; give them a file each")
     sidecars = Sidecars(overwrite) if sidecar else None
     files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
     outputs: list[Output] = [sidecars, *files] if sidecars else [*files]
