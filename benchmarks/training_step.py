@@ -52,7 +52,7 @@ def main() -> None:
             batches = Path(folder, "batches.npz")
             count = len(split.captions) // BATCH_SIZE
             tokens = split.captions[: count * BATCH_SIZE].reshape(count, BATCH_SIZE, LENGTH)
-            np.savez(batches, features=split.features[:BATCH_SIZE], captions=tokens, words=WORDS)
+            np.savez(batches, features=split.features[np.arange(BATCH_SIZE)], captions=tokens, words=WORDS)
             ours = {precision: _Ours(recipe, split, precision) for precision in ("float32", "mixed_bfloat16")}
             rates: dict[str, list[float]] = {"torch": [], **{precision: [] for precision in ours}}
             for _ in range(ROUNDS):

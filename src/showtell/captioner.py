@@ -95,16 +95,19 @@ class Captioner:
             raise result.error
         return result.captions[0]
 
-    def caption(self, sources: Iterable[Source], options: SearchOptions | None = None) -> Iterator[Captioned]:
+    def caption(
+        self, sources: Iterable[Source], options: SearchOptions | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Captioned]:
         """Caption images as they come, in order; an unreadable one gives its error and stops nothing.
 
         Args:
             sources: paths, or the bytes of image files.
             options: how to search; by default as the (first) bundle says.
+            batch_size: images that a thread captions at a time.
         """
         options = options or self.search_options
         self._load()  # before threads would do it at the same time
-        for batch in in_threads(partial(self.caption_batch, options=options), batched(sources, BATCH_SIZE), ahead=1):
+        for batch in in_threads(partial(self.caption_batch, options=options), batched(sources, batch_size), ahead=1):
             yield from batch
 
     def caption_batch(self, sources: Sequence[Source], options: SearchOptions) -> list[Captioned]:

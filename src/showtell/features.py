@@ -3,15 +3,19 @@
 `NAME.npy` holds the rows, (N, D) for pooled features and (N, G, D) for a grid; `NAME.json` beside it says which encoder
 made them and which image each row belongs to. While an extraction is under way its rows are in `NAME.npy.partial`, and
 `NAME.npy.partial.jsonl` has a line for each image done, so that an interrupted one goes on where it stopped.
+
+Features of very many images are a folder of such files, shards, `NUMBER-of-TOTAL.npy`; see scale/.
 """
 
 import io
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +25,51 @@ from showtell.files import write_json, written_whole
 from showtell.images import batched
 
 BATCH_SIZE = 8
+
+
+class Rows(Protocol):
+    """What there is of an array (N, G, D) where its rows need not be in one place."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, G, D)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return the rows (K,) int that are asked for, (K, G, D)."""
+        ...
+
+
+class JoinedRows:
+    """Rows of several arrays (N_i, G, D) of one type, as if they were one array; only what is asked for is copied."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]):
+        # As plain arrays: numpy's memmap class takes ten times as long to index, and they stay mapped.
+        self._arrays = [np.asarray(array) for array in arrays]
+        self._ends = np.cumsum([len(array) for array in arrays])
+        self.shape = (int(self._ends[-1]), *arrays[0].shape[1:])
+        self.dtype = arrays[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return the rows (K,) int that are asked for, (K, G, D). Raises IndexError if there is none of that number."""
+        rows = np.asarray(rows)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        holders = np.searchsorted(self._ends, rows, side="right")
+        for holder in np.unique(holders):
+            here = holders == holder
+            array = self._arrays[holder]
+            found[here] = array[rows[here] - (self._ends[holder] - len(array))]
+        return found
 
 
 @dataclass(frozen=True)
@@ -34,19 +83,22 @@ class Features:
         failed: images that could not be read, with the reason; they have no row.
     """
 
-    array: np.ndarray
+    array: Rows
     images: tuple[str, ...] | None = None
     encoder: EncoderInfo | None = None
     failed: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> "Features":
-        """Open `NAME.npy` with its `NAME.json` if there is one, or an `.h5` file with a data set `features`.
+        """Open `NAME.npy` with its `NAME.json` if there is one, an `.h5` file with a data set `features`, or shards.
 
         Raises:
-            FeatureError: if the file is missing, damaged, or does not match its `.json`.
+            FeatureError: if the file is missing, damaged, or does not match its `.json`; or a shard is missing.
+            MismatchError: if shards are of different encoders.
         """
         path = Path(path)
+        if path.is_dir():
+            return _open_shards(path)
         if not path.exists():
             partial = " (an unfinished extraction: run the same command again)" if _partial(path).exists() else ""
             raise FeatureError(f"{path}: no such feature file{partial}; make it with: showtell extract")
@@ -67,6 +119,32 @@ class Features:
             return cls(array, images, EncoderInfo.from_dict(fields["encoder"]), failed)
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
             raise FeatureError(f"{path}: not a usable feature file: {error}; extract it again") from None
+
+
+def _open_shards(folder: Path) -> Features:
+    paths = sorted(folder.glob("*.npy"))
+    if not paths:
+        raise FeatureError(f"{folder}: no feature files in it; make them with: showtell extract --engine ray")
+    total = re.fullmatch(r"\d+-of-(\d+)", paths[0].stem)
+    if total and len(paths) != int(total[1]):
+        raise FeatureError(
+            f"{folder}: {len(paths)} of {int(total[1])} shards are there; give the command again that makes them"
+        )
+    shards = [Features.open(path) for path in paths]
+    first = shards[0]
+    images: list[str] = []
+    for path, shard in zip(paths, shards, strict=True):
+        if shard.images is None or shard.encoder is None or first.encoder is None:
+            raise FeatureError(f"{path}: does not say what it is of, as a shard must; extract it again")
+        shard.encoder.require_same(first.encoder, str(path), str(paths[0]))
+        if (shard.array.shape[1:], shard.array.dtype) != (first.array.shape[1:], first.array.dtype):
+            raise FeatureError(f"{path}: holds other numbers than {paths[0].name}; extract it again")
+        images += shard.images
+    if len(set(images)) < len(images):
+        twice = next(name for name, count in Counter(images).items() if count > 1)
+        raise FeatureError(f"{folder}: features of {twice!r} are there twice; images need names of their own")
+    array = JoinedRows([np.asarray(shard.array) for shard in shards])
+    return Features(array, tuple(images), first.encoder, tuple(failed for shard in shards for failed in shard.failed))
 
 
 def extract(

@@ -29,10 +29,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def listed(content: bytes) -> list[Path]:
+def listed(content: bytes) -> list[str]:
     """Return the paths in a list of them: one a line, or each ended by NUL as `find -print0` writes them."""
     names = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [Path(os.fsdecode(name)) for name in names if name]
+    return [os.fsdecode(name) for name in names if name]
 
 
 def require_new(folder: Path, purpose: str) -> None:

@@ -9,6 +9,7 @@ import onnxruntime
 
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
+from showtell.parallel import told_threads
 from showtell.search import State, Step
 from showtell.vocabulary import PAD
 
@@ -20,13 +21,13 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
 
     Args:
         model: the file, or its bytes.
-        threads: threads that share the work of a call; 0 for one on each core. Callers that call from many threads at
-            once want 1: threads that do whole images each wait for nothing, those that share every product of matrices
-            wait for each other some hundred times an image.
+        threads: threads that share the work of a call; 0 for as many as OMP_NUM_THREADS says, or one for each core.
+            Callers that call from many threads at once want 1: threads that do whole images each wait for nothing,
+            those that share every product of matrices wait for each other some hundred times an image.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or told_threads()
     # Between calls numpy works: spinning threads would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

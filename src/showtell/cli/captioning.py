@@ -12,6 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from showtell.cli.options import Font, Models, fail, printable, reason, say
+from showtell.cli.scaling import (
+    INTERRUPTED,
+    Actors,
+    Address,
+    BatchSize,
+    Cpus,
+    Engine,
+    Gpus,
+    RayOptions,
+    Results,
+    ShardSize,
+    TableFormat,
+    list_inputs,
+    refuse,
+    run_job,
+)
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.files import listed
 from showtell.progress import bar
@@ -22,13 +38,15 @@ if TYPE_CHECKING:
     from showtell.outputs import Output
     from showtell.search import SearchOptions
 
-INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
 STOPPING = "showtell: stopping after the images at work; Ctrl-C again stops at once"
 
 
 def caption(
     paths: Annotated[
-        list[Path], typer.Argument(help="Images, and folders to search for images; - reads paths from standard input.")
+        list[str],
+        typer.Argument(
+            metavar="PATHS...", help="Images, and folders to search for images; - reads paths from standard input."
+        ),
     ],
     model: Models = None,
     beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
@@ -72,9 +90,21 @@ def caption(
         typer.Option(metavar="DIR", help="Write where each word of a caption looked to DIR, a new folder."),
     ] = None,
     font: Font = None,
+    engine: Engine = "local",
+    address: Address = None,
+    actors: Actors = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    batch_size: BatchSize = None,
+    shard_size: ShardSize = None,
+    output: Results = None,
+    table_format: TableFormat = None,
 ) -> None:
-    """Caption images. With --jsonl, --csv or --sidecar, those that have a caption there already are left out."""
-    from showtell.captioner import Captioner
+    """Caption images. With --jsonl, --csv or --sidecar, those that have a caption there already are left out.
+
+    With --engine ray, images may be in .tar and .parquet files and at addresses such as s3://bucket/folder, too.
+    """
+    from showtell.captioner import BATCH_SIZE, Captioner
     from showtell.images import find
     from showtell.outputs import JsonLines, Sidecars, Table, entry_of
 
@@ -82,6 +112,30 @@ def caption(
     options = _search_options(captioner, decode, n_best, beam_size, (min_words, max_words), forbid or ())
     if min_confidence is not None:
         check_confidence(captioner, min_confidence, options)
+    on_ray = RayOptions(address, actors, cpus, gpus, batch_size, shard_size)
+    if engine == "ray":
+        refuse(
+            engine,
+            json=as_json,
+            jsonl=jsonl,
+            csv=csv,
+            sidecar=sidecar,
+            overwrite=overwrite,
+            annotate=annotate,
+            attention=attention,
+        )
+        shards = list_inputs(on_ray, _named(paths), recursive)
+        from showtell.scale.work import Captioning
+
+        size = batch_size or BATCH_SIZE
+        run_job(
+            Captioning(captioner.bundles, options, min_confidence, table_format or "parquet", size),
+            shards,
+            output,
+            on_ray,
+        )
+        return
+    refuse(engine, output=output, format=table_format, **vars(on_ray))
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     if font and not (annotate or attention):
@@ -106,7 +160,7 @@ def caption(
     wanted = [path for path in images if not outputs or not all(output.has(str(path)) for output in outputs)]
     if there := len(images) - len(wanted):
         say(f"showtell: {there} of {len(images)} images have a caption already; --overwrite makes them anew")
-    alone = len(images) == 1 and images == paths
+    alone = len(images) == 1 and images == [*map(Path, paths)]
     # On a terminal, captions that are printed are progress enough.
     unseen = sys.stderr.isatty() and not sys.stdout.isatty() and not alone
     shown = bar("captioning") if wanted and (outputs or unseen) else nullcontext(_not_shown)
@@ -153,7 +207,7 @@ def caption(
         say(f"showtell: stopped after {done + failed} of {len(wanted)} images; {advice}")
         raise typer.Exit(INTERRUPTED)
     if not done and not there:
-        fail("no image could be captioned" if failed else f"no images in {', '.join(map(str, paths))}")
+        fail("no image could be captioned" if failed else f"no images in {', '.join(paths)}")
     if failed:
         say(f"showtell: {failed} of {done + failed} images could not be captioned")
         raise typer.Exit(1)
@@ -193,9 +247,9 @@ def check_confidence(captioner: "Captioner", least: float, options: "SearchOptio
         say("note: the confidence is calibrated for the bundle's own way of searching, and means less for this one")
 
 
-def _named(paths: Iterable[Path]) -> Iterator[Path]:
+def _named(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
-        yield from listed(sys.stdin.buffer.read()) if str(path) == "-" else [path]
+        yield from listed(sys.stdin.buffer.read()) if path == "-" else [path]
 
 
 def _not_shown(done: int, total: int) -> None:

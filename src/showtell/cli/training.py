@@ -1,19 +1,37 @@
 """The commands that make a captioner: prepare, extract, train, export, tutorial-data."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, say
+from showtell.cli.scaling import (
+    Actors,
+    Address,
+    BatchSize,
+    Cpus,
+    Engine,
+    Gpus,
+    RayOptions,
+    ShardSize,
+    list_inputs,
+    places_and_root,
+    refuse,
+    run_job,
+)
 from showtell.errors import ConfigurationError
+from showtell.files import listed
 from showtell.progress import bar
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
 
 if TYPE_CHECKING:
+    from showtell.encoder import Encoder
     from showtell.train.start_from import Start
 
 
@@ -56,8 +74,8 @@ def prepare(
 
 
 def extract(
-    images: Annotated[Path, typer.Argument(help="Folder of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, NAME.npy.")],
+    images: Annotated[str, typer.Argument(help="Folder of images.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write, NAME.npy; with --engine ray a folder.")],
     encoder: Annotated[str, typer.Option(help="Name in the table of encoders.")] = EncoderConfig.encoder,
     encoder_weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
     grid: Annotated[bool, typer.Option("--grid", help="Keep the grid of cells instead of their mean.")] = False,
@@ -67,22 +85,45 @@ def extract(
     ] = None,
     split: Annotated[Literal["train", "val"], typer.Option(help="That split.")] = "train",
     start_from: StartFrom = None,
+    engine: Engine = "local",
+    address: Address = None,
+    actors: Actors = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    batch_size: BatchSize = None,
+    shard_size: ShardSize = None,
 ) -> None:
-    """Turn images into features, once; an interrupted extraction goes on where it stopped."""
+    """Turn images into features, once; an interrupted extraction goes on where it stopped.
+
+    With --engine ray, images may be a .tar or .parquet file, a folder of those, an address such as s3://bucket/folder,
+    or -, which reads paths from standard input.
+    """
+    from showtell.features import BATCH_SIZE
     from showtell.features import extract as extract_features
     from showtell.images import named
     from showtell.train.encoders import load_encoder
 
+    load = partial(load_encoder, EncoderConfig(encoder, encoder_weights, grid))
+    if start_from:
+        load = partial(_load_start_encoder, start_from, encoder_weights)
+    on_ray = RayOptions(address, actors, cpus, gpus, batch_size, shard_size)
+    if engine == "ray":
+        places, root = places_and_root(
+            images, captions, split, listed(sys.stdin.buffer.read()) if images == "-" else ()
+        )
+        shards = list_inputs(on_ray, places, root=root)
+        from showtell.scale.work import Extracting
+
+        run_job(Extracting(load, load().info, dtype, batch_size or BATCH_SIZE), shards, output, on_ray)
+        return
+    refuse(engine, **vars(on_ray))
     if captions is None:
-        chosen = named(images)
+        chosen = named(Path(images))
     else:
         from showtell.dataset import image_names
 
-        chosen = [(name, images / name) for name in image_names(captions, split)]
-    if start_from:
-        loaded = _load_start(start_from).load_encoder(encoder_weights)
-    else:
-        loaded = load_encoder(EncoderConfig(encoder, encoder_weights, grid))
+        chosen = [(name, Path(images, name)) for name in image_names(captions, split)]
+    loaded = load()
     with bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
     for _, reason in features.failed:
@@ -90,6 +131,10 @@ def extract(
     print(f"{output}: {len(features.array)} images, {features.array.shape[1]} x {features.array.shape[2]} numbers each")
     if features.failed:
         raise typer.Exit(1)
+
+
+def _load_start_encoder(path: Path, encoder_weights: str) -> "Encoder":
+    return _load_start(path).load_encoder(encoder_weights)
 
 
 def _load_start(path: Path) -> "Start":

@@ -7,7 +7,7 @@ import numpy as np
 
 from showtell.dataset import CaptionSplit
 from showtell.errors import FeatureError
-from showtell.features import Features
+from showtell.features import Features, Rows
 from showtell.vocabulary import PAD, Vocabulary
 
 # Batch widths are multiples of this, so that a backend that compiles for every shape compiles only a few.
@@ -29,7 +29,7 @@ class TrainingSplit:
 
     captions: np.ndarray
     feature_rows: np.ndarray
-    features: np.ndarray
+    features: Rows
     image_rows: np.ndarray
     references: list[list[str]]
     images: list[str]
@@ -47,7 +47,7 @@ class TrainingSplit:
             images=[self.images[position] for position in positions],
         )
 
-    def with_features(self, features: np.ndarray) -> "TrainingSplit":
+    def with_features(self, features: Rows) -> "TrainingSplit":
         """Return the split with other features (N, G, D), a row for each of `images`, in their order."""
         position = {row: place for place, row in enumerate(self.image_rows.tolist())}
         rows = np.array([position[row] for row in self.feature_rows.tolist()])

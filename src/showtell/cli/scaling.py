@@ -1,0 +1,116 @@
+"""The engine ray of `showtell caption` and `showtell extract`: their options, and the jobs."""
+
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from showtell.cli.options import say
+from showtell.errors import ConfigurationError
+from showtell.progress import bar
+
+if TYPE_CHECKING:
+    from showtell.scale.inputs import Shard
+    from showtell.scale.work import Work
+
+INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
+SHARD_SIZE = 1024
+
+_PANEL = "Many machines, with --engine ray"
+Engine = Annotated[
+    Literal["local", "ray"], typer.Option(help="local, or Ray Data on one machine or many.", rich_help_panel=_PANEL)
+]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster. [the one that runs here, else a new one]", rich_help_panel=_PANEL)
+]
+Actors = Annotated[int | None, typer.Option(min=1, help="Workers at most. [as many as fit]", rich_help_panel=_PANEL)]
+Cpus = Annotated[float | None, typer.Option(min=0, help="CPUs of a worker. [1]", rich_help_panel=_PANEL)]
+Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs of a worker. [0]", rich_help_panel=_PANEL)]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images at a time. [as the local engine]", rich_help_panel=_PANEL)
+]
+ShardSize = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Images of a shard of the results. [{SHARD_SIZE}]", rich_help_panel=_PANEL),
+]
+Results = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder or address of the results.", rich_help_panel=_PANEL),
+]
+TableFormat = Annotated[
+    Literal["parquet", "jsonl"] | None,
+    typer.Option("--format", help="Format of the results. [parquet]", rich_help_panel=_PANEL),
+]
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The options of `--engine ray` that both commands have, as they were given."""
+
+    address: str | None
+    actors: int | None
+    cpus: float | None
+    gpus: float | None
+    batch_size: int | None
+    shard_size: int | None
+
+
+def refuse(engine: str, **options: Any) -> None:
+    """Raise ConfigurationError if options are given that this engine does not have."""
+    given = ["--" + name.replace("_", "-") for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ConfigurationError(f"{', '.join(given)}: not with --engine {engine}")
+
+
+def list_inputs(
+    engine_options: RayOptions, places: Iterable[str], recursive: bool = True, root: str = ""
+) -> "list[Shard]":
+    """Load Ray, and list the shards of what is to be read. Raises ConfigurationError, MissingExtra."""
+    from showtell.scale import require
+
+    require("--engine ray")
+    from showtell.scale.inputs import list_shards
+
+    return list_shards(places, engine_options.shard_size or SHARD_SIZE, recursive, root)
+
+
+def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: RayOptions) -> None:
+    """Run a job on Ray, with progress, and leave with the exit status of what came of it."""
+    from showtell.scale.jobs import Pool, run
+
+    if not output:
+        raise ConfigurationError("--engine ray needs a folder for the results: --output DIR")
+    cpus, gpus = 1 if options.cpus is None else options.cpus, options.gpus or 0
+    if not cpus and not gpus:
+        raise ConfigurationError("--cpus 0 is for workers with a GPU; give --gpus too")
+    pool = Pool(options.address, options.actors, cpus, gpus)
+    try:
+        with bar(f"{work.kind}", "shards") as advance:
+            report = run(work, shards, output, pool, advance)
+    except KeyboardInterrupt:
+        say(f"showtell: stopped; go on with: {shlex.join(['showtell', *sys.argv[1:]])}")
+        raise typer.Exit(INTERRUPTED) from None
+    place, count = output.rstrip("/"), report.count
+    before = f"; {report.before} of {report.shards} shards were there already" if report.before else ""
+    say(f"showtell: {count.done} images {work.unit}, in {place}/{work.kind}{before}")
+    if report.errors:
+        say(f"showtell: {count.failed} images could not be read; all errors are in {place}/errors")
+        raise typer.Exit(1)
+
+
+def places_and_root(
+    images: str, captions: Path | None, split: Literal["train", "val"], stdin: Iterable[str]
+) -> tuple[list[str], str]:
+    """Return what `showtell extract` reads, and what of its paths is no part of the names of images."""
+    if images == "-":
+        return list(stdin), ""
+    root = images.rstrip("/") + "/"
+    if captions is None:
+        return [images], root
+    from showtell.dataset import image_names
+
+    return [root + name for name in image_names(captions, split)], root
