@@ -42,7 +42,7 @@ LAYERS = [
         "encoder",
     },
     {"vocabulary", "images", "progress", "stopping", "caption_formats", "alt_text", "fonts"},
-    {"errors", "files", "parallel", "__init__"},
+    {"errors", "files", "parallel", "quiet", "__init__"},
 ]
 
 

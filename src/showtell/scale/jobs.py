@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from showtell.errors import ConfigurationError, ShowtellError
+from showtell.quiet import standard_error_closed
 from showtell.scale.folder import Folder
 from showtell.scale.inputs import Shard
 from showtell.scale.work import ERRORS, Count, Work
 
-# A shard at which so many workers have died will kill the next, too; machines that are taken away are fewer.
-MOST_DEATHS = 8
+# Longer than any shard takes. If a shard kills every worker that it is given to, this is when Ray Data gives up.
+NO_PROGRESS_SECONDS = 4 * 3600
+CONNECTION_SECONDS = 10
 
 
 class JobError(ShowtellError):
@@ -100,9 +103,13 @@ def run(
 def _cluster(pool: Pool) -> Iterator[Any]:
     import ray
 
+    host, _, port = (pool.address or "").rpartition(":")
     try:
-        ray.init(pool.address, logging_level=logging.CRITICAL, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if port.isdecimal():  # Ray itself would wait for minutes
+            socket.create_connection((host.removeprefix("ray://"), int(port)), CONNECTION_SECONDS).close()
+        with standard_error_closed():
+            ray.init(pool.address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"--address {pool.address}: no Ray cluster answers there ({reason})") from None
     try:
@@ -113,9 +120,12 @@ def _cluster(pool: Pool) -> Iterator[Any]:
 
 def _results(ray: Any, work: Work, missing: Sequence[tuple[Shard, str]], folder: Folder, pool: Pool) -> Iterator[Count]:
     from ray.data import ActorPoolStrategy, DataContext, from_items
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
-    DataContext.get_current().enable_progress_bars = False
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     actors = min(len(missing), pool.actors or _fitting(ray, pool))
     rows = from_items(
         [{"shard": shard, "name": name} for shard, name in missing], override_num_blocks=len(missing)
@@ -125,14 +135,13 @@ def _results(ray: Any, work: Work, missing: Sequence[tuple[Shard, str]], folder:
         compute=ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        max_task_retries=MOST_DEATHS,
     )
     try:
         for row in rows.iter_rows():
             if row["error"]:
                 raise JobError(f"{row['error']}; the same command goes on with the job")
             yield Count(row["done"], row["failed"])
-    except RayError as error:
+    except (RayError, ExecutionTimeoutError) as error:
         reason = " ".join(str(error).split())[:300]
         raise JobError(f"Ray has stopped the job ({reason}); the same command goes on with it") from None
 
