@@ -135,3 +135,55 @@ def test_damaged_files_are_refused_in_one_line(noise_images, tmp_path):
 def test_features_of_two_encoders_are_not_joined():
     with pytest.raises(MismatchError, match=r"a was made with encoder mean_colour one .* b with mean_colour two"):
         MeanColour("one").info.require_same(MeanColour("two").info, "a", "b")
+
+
+def shards_of(folder, *names):
+    folder.mkdir()
+    for number, images in enumerate(names):
+        path = folder / f"{number:05}-of-{len(names):05}.npy"
+        np.save(path, np.array([[ord(name)] * 3 for name in images], np.float16).reshape(-1, 3))
+        description = {"encoder": MeanColour().info.to_dict(), "images": list(images), "failed": []}
+        path.with_suffix(".json").write_text(json.dumps(description))
+    return folder
+
+
+def test_shards_are_read_as_one(tmp_path):
+    features = Features.open(shards_of(tmp_path / "shards", "ab", "", "cde"))
+    assert features.images == tuple("abcde") and features.encoder == MeanColour().info
+    assert features.array.shape == (5, 1, 3) and features.array.dtype == np.float16 and len(features.array) == 5
+    rows = np.array([4, 0, 2, 4, 1])
+    assert features.array[rows][:, 0, 0].tolist() == [ord(features.images[row]) for row in rows]
+    assert features.array[rows].dtype == np.float16 and features.array[np.array([], int)].shape == (0, 1, 3)
+    for outside in (5, -1):
+        with pytest.raises(IndexError):
+            features.array[np.array([0, outside])]
+
+
+def test_rows_of_shards_stay_on_disk(tmp_path):
+    features = Features.open(shards_of(tmp_path / "shards", "a"))
+    path = tmp_path / "shards" / "00000-of-00001.npy"
+    with open(path, "r+b") as file:
+        file.seek(-6, 2)
+        file.write(np.full(3, 7, np.float16).tobytes())
+    assert features.array[np.array([0])].ravel().tolist() == [7, 7, 7]
+
+
+def test_shards_that_do_not_make_one_whole_are_refused(tmp_path):
+    folder = shards_of(tmp_path / "shards", "ab", "cd")
+    (folder / "00001-of-00002.npy").rename(tmp_path / "away.npy")
+    with pytest.raises(FeatureError, match="1 of 2 shards are there"):
+        Features.open(folder)
+    with pytest.raises(FeatureError, match="no feature files"):
+        (tmp_path / "empty").mkdir()
+        Features.open(tmp_path / "empty")
+    with pytest.raises(FeatureError, match="features of 'b' are there twice"):
+        Features.open(shards_of(tmp_path / "twice", "ab", "bc"))
+    other = shards_of(tmp_path / "other", "ab", "cd")
+    description = {"encoder": MeanColour("other").info.to_dict(), "images": ["c", "d"], "failed": []}
+    (other / "00001-of-00002.json").write_text(json.dumps(description))
+    with pytest.raises(MismatchError, match="features of two encoders"):
+        Features.open(other)
+    nameless = shards_of(tmp_path / "nameless", "ab", "cd")
+    (nameless / "00000-of-00002.json").unlink()
+    with pytest.raises(FeatureError, match="does not say what it is of"):
+        Features.open(nameless)

@@ -141,13 +141,13 @@ def test_features_equal_those_of_the_local_engine_and_can_be_trained_on(cluster,
     showtell("tutorial-data", data, "--images", 20)
     (data / "images" / "0007.png").write_bytes(b"no image")
     showtell("prepare", "--captions", data, "-o", tmp_path / "captions.h5", "--min-count", 1)
-    showtell("extract", data / "images", "-o", tmp_path / "local.npy", status=1)
-    ray = ["extract", data / "images", "-o", out, "--engine", "ray", "--address", cluster.address, "--shard-size", 8]
+    showtell("extract", data, "-o", tmp_path / "local.npy", status=1)
+    ray = ["extract", data, "-o", out, "--engine", "ray", "--address", cluster.address, "--shard-size", 8]
     assert "19 images encoded" in showtell(*ray, status=1).stderr
     local, shards = Features.open(tmp_path / "local.npy"), Features.open(out / "features")
     assert shards.images == local.images and shards.encoder == local.encoder and shards.array.shape == local.array.shape
     assert np.array_equal(shards.array[np.arange(19)], local.array[np.arange(19)])
-    assert [name for name, _ in shards.failed] == ["0007.png"]
+    assert [name for name, _ in shards.failed] == ["images/0007.png"]
     (error,) = pyarrow.parquet.read_table(out / "errors").to_pylist()
     assert error["path"] == str(data / "images" / "0007.png") and "not an image" in error["error"]
 
@@ -293,7 +293,7 @@ def test_a_folder_is_for_one_job(tmp_path):
     [
         (["--engine", "ray"], "needs a folder for the results"),
         (["--engine", "ray", "-o", "out", "--jsonl", "a.jsonl"], "--jsonl: not with --engine ray"),
-        (["--output", "out", "--actors", 2], "--actors, --output: not with --engine local"),
+        (["--output", "out", "--actors", 2], "--output, --actors: not with --engine local"),
         (["--engine", "ray", "-o", "out", "--address", "127.0.0.1:1"], "no Ray cluster answers there"),
         (["--engine", "ray", "-o", "out", "--cpus", 0], "give --gpus too"),
     ],
