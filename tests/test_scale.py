@@ -295,7 +295,7 @@ def test_a_folder_is_for_one_job(tmp_path):
         (["--engine", "ray", "-o", "out", "--jsonl", "a.jsonl"], "--jsonl: not with --engine ray"),
         (["--output", "out", "--actors", 2], "--output, --actors: not with --engine local"),
         (["--engine", "ray", "-o", "out", "--address", "127.0.0.1:1"], "no Ray cluster answers there"),
-        (["--engine", "ray", "-o", "out", "--cpus", 0], "give --gpus too"),
+        (["--engine", "ray", "-o", "out", "--cpus", 0], "--cpus must be more than 0"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(showtell, arguments, reason, tmp_path, monkeypatch):

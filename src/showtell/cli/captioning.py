@@ -19,7 +19,6 @@ from showtell.cli.scaling import (
     BatchSize,
     Cpus,
     Engine,
-    Gpus,
     RayOptions,
     Results,
     ShardSize,
@@ -94,7 +93,6 @@ def caption(
     address: Address = None,
     actors: Actors = None,
     cpus: Cpus = None,
-    gpus: Gpus = None,
     batch_size: BatchSize = None,
     shard_size: ShardSize = None,
     output: Results = None,
@@ -112,7 +110,7 @@ def caption(
     options = _search_options(captioner, decode, n_best, beam_size, (min_words, max_words), forbid or ())
     if min_confidence is not None:
         check_confidence(captioner, min_confidence, options)
-    on_ray = RayOptions(address, actors, cpus, gpus, batch_size, shard_size)
+    on_ray = RayOptions(address, actors, cpus, batch_size, shard_size)
     if engine == "ray":
         refuse(
             engine,

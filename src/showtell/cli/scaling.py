@@ -28,8 +28,10 @@ Address = Annotated[
     str | None, typer.Option(help="Ray cluster. [the one that runs here, else a new one]", rich_help_panel=_PANEL)
 ]
 Actors = Annotated[int | None, typer.Option(min=1, help="Workers at most. [as many as fit]", rich_help_panel=_PANEL)]
-Cpus = Annotated[float | None, typer.Option(min=0, help="CPUs of a worker. [1]", rich_help_panel=_PANEL)]
-Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs of a worker. [0]", rich_help_panel=_PANEL)]
+Cpus = Annotated[float | None, typer.Option(min=0, help="CPUs, and threads, of a worker. [1]", rich_help_panel=_PANEL)]
+Gpus = Annotated[
+    float | None, typer.Option(min=0, help="GPUs of a worker, for encoders of Keras. [0]", rich_help_panel=_PANEL)
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images at a time. [as the local engine]", rich_help_panel=_PANEL)
 ]
@@ -49,14 +51,14 @@ TableFormat = Annotated[
 
 @dataclass(frozen=True)
 class RayOptions:
-    """The options of `--engine ray` that both commands have, as they were given."""
+    """The options of `--engine ray` as they were given. Captions are made on CPUs, by ONNX Runtime."""
 
     address: str | None
     actors: int | None
     cpus: float | None
-    gpus: float | None
     batch_size: int | None
     shard_size: int | None
+    gpus: float | None = None
 
 
 def refuse(engine: str, **options: Any) -> None:
@@ -86,11 +88,11 @@ def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: Ra
         raise ConfigurationError("--engine ray needs a folder for the results: --output DIR")
     cpus, gpus = 1 if options.cpus is None else options.cpus, options.gpus or 0
     if not cpus and not gpus:
-        raise ConfigurationError("--cpus 0 is for workers with a GPU; give --gpus too")
+        raise ConfigurationError("--cpus must be more than 0, unless workers have GPUs")
     pool = Pool(options.address, options.actors, cpus, gpus)
     try:
         with bar(f"{work.kind}", "shards") as advance:
-            report = run(work, shards, output, pool, advance)
+            report = run(work, shards, output, pool, advance, say)
     except KeyboardInterrupt:
         say(f"showtell: stopped; go on with: {shlex.join(['showtell', *sys.argv[1:]])}")
         raise typer.Exit(INTERRUPTED) from None

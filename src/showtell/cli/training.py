@@ -106,7 +106,7 @@ def extract(
     load = partial(load_encoder, EncoderConfig(encoder, encoder_weights, grid))
     if start_from:
         load = partial(_load_start_encoder, start_from, encoder_weights)
-    on_ray = RayOptions(address, actors, cpus, gpus, batch_size, shard_size)
+    on_ray = RayOptions(address, actors, cpus, batch_size, shard_size, gpus)
     if engine == "ray":
         places, root = places_and_root(
             images, captions, split, listed(sys.stdin.buffer.read()) if images == "-" else ()

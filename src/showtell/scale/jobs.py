@@ -5,12 +5,14 @@ have is a job that goes on where it stopped: hence a shard is one row of its dat
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,12 @@ class Report:
 
 
 def run(
-    work: Work, shards: Sequence[Shard], place: str, pool: Pool, progress: Callable[[int, int, str], None]
+    work: Work,
+    shards: Sequence[Shard],
+    place: str,
+    pool: Pool,
+    progress: Callable[[int, int, str], None],
+    say: Callable[[str], None],
 ) -> Report:
     """Do the shards whose results are not in a folder yet.
 
@@ -75,6 +82,7 @@ def run(
         place: the folder, or its address; all machines must reach it, and the input.
         pool: who does it.
         progress: called with the number of shards done, that of all, and a word on the images.
+        say: called with a line on every worker or machine that dies.
 
     Raises:
         ConfigurationError: if there is another job in the folder, or no cluster, or no machine of the size asked for.
@@ -90,7 +98,7 @@ def run(
     count = Count()
     if missing:
         progress(before, len(shards), "")
-        with _cluster(pool) as ray:
+        with _cluster(pool, say) as ray:
             for finished, part in enumerate(_results(ray, work, missing, folder, pool), before + 1):
                 count += part
                 progress(finished, len(shards), f"{count.done} images")
@@ -100,7 +108,7 @@ def run(
 
 
 @contextmanager
-def _cluster(pool: Pool) -> Iterator[Any]:
+def _cluster(pool: Pool, say: Callable[[str], None]) -> Iterator[Any]:
     import ray
 
     host, _, port = (pool.address or "").rpartition(":")
@@ -113,7 +121,8 @@ def _cluster(pool: Pool) -> Iterator[Any]:
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"--address {pool.address}: no Ray cluster answers there ({reason})") from None
     try:
-        yield ray
+        with redirect_stdout(_Notes(say)):
+            yield ray
     finally:
         ray.shutdown()
 
@@ -155,6 +164,19 @@ def _fitting(ray: Any, pool: Pool) -> int:
         size = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items())
         raise ConfigurationError(f"no machine of the cluster has {size}; ask for less with --cpus and --gpus")
     return fitting
+
+
+class _Notes(io.StringIO):
+    """What Ray prints of workers and machines that die, pages of it: passed on as a line each."""
+
+    def __init__(self, say: Callable[[str], None]):
+        super().__init__()
+        self._say = say
+
+    def write(self, text: str) -> int:
+        if line := re.sub(r"\x1b\[\d*m", "", text).strip().partition("\n")[0]:
+            self._say(f"note from Ray: {line.partition('. ')[0][:200]}")
+        return len(text)
 
 
 class _Worker:
