@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 
 def in_threads(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int, threads: int = THREADS
+    work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int, threads: int | None = None
 ) -> Iterator[_Result]:
     """Yield what `work` makes of each item, in order, while threads work on the next ones.
 
@@ -30,8 +30,9 @@ def in_threads(
         work: what to do; it helps where it leaves Python's lock, as image decoders, numpy and ONNX Runtime do.
         items: what to do it with.
         ahead: results that may wait for being taken, for each thread.
-        threads: how many; more than the cores where work is waiting for a network.
+        threads: how many, if not THREADS: more where work is waiting for a network.
     """
+    threads = threads or THREADS
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_Result]] = deque()
         try:
