@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from keras import ops
-from tensorboardX import SummaryWriter
 
 from showtell.drawing import contact_sheet
 from showtell.errors import ImageError
@@ -17,6 +16,7 @@ from showtell.images import decode
 from showtell.metrics import Scores, evaluate
 from showtell.search import SearchOptions, Step, search
 from showtell.train.batches import Batches, TrainingSplit
+from showtell.train.board import Board
 from showtell.train.decoders import Decoder, MaskedCrossEntropy
 from showtell.vocabulary import PAD, Vocabulary
 
@@ -108,7 +108,7 @@ def write_samples(
     captions: Sequence[str],
     images: Path | None,
     fonts: Fonts,
-    board: SummaryWriter,
+    board: Board,
 ) -> None:
     """Keep sample captions as text and, if the images are at hand, as one contact sheet."""
     lines = [f"{name}\t{caption}" for name, caption in zip(names, captions, strict=True)]
@@ -128,7 +128,7 @@ def write_samples(
         sheet = contact_sheet(pictures, texts, fonts)
         with written_whole(folder / f"step-{step:09d}.jpg") as temporary:
             sheet.save(temporary, quality=85)
-        board.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
+        board.add_image("samples", np.asarray(sheet), step)
 
 
 def epoch_line(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ start/                  if the run was started from another: the weights of its 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import keras
 
 from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError
-from showtell.files import write_json, written_whole
+from showtell.files import remove, write_json, written_whole
 from showtell.recipe import Recipe
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
@@ -192,21 +192,25 @@ class Run:
         for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink()
 
-    def newest(self) -> Any:
-        """Load the newest checkpoint that is whole; None if there is none at all.
+    def newest(self, say: Callable[[str], None]) -> Any:
+        """Load the newest checkpoint that is whole, and tell of newer ones; None if there is none at all.
 
         Raises ConfigurationError if there are some, but none can be loaded.
         """
-        for stale in (self.folder / "checkpoints").glob(".*.tmp.keras"):
-            stale.unlink()  # what a killed process was writing
-        problem = None
+        for stale in self.folder.rglob(".*.[0-9]*.tmp*"):
+            remove(stale)  # what a killed process was writing
+        problems = []
         for path in self.checkpoints():
             try:
-                return load_model(path)
+                model = load_model(path)
             except ConfigurationError as error:
-                problem = problem or error
-        if problem:
-            raise problem
+                problems.append(error)
+                continue
+            for problem in problems:
+                say(f"note: {problem}; the one before is taken")
+            return model
+        if problems:
+            raise problems[0]
         return None
 
     def history(self) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from showtell.errors import ShowtellError
 from showtell.fonts import Fonts
 from showtell.stopping import stop_signals
 from showtell.train import monitors
 from showtell.train.batches import TrainingSplit, sample_rows
+from showtell.train.board import Board
 from showtell.train.cross_entropy import CrossEntropy
 from showtell.train.decoders import KerasStep
 from showtell.train.fine_tuning import FineTuning, tuned_features
@@ -120,7 +120,7 @@ class _Phase:
         if len(self._run.history()) >= self._phase.epochs + self._has_learnt:
             return
         make_deterministic(self._settings.seed)
-        model = self._run.newest()
+        model = self._run.newest(self._say)
         if self._is_later:
             self._say(f"phase: {self._run.folder.name}")
         if model is None:
@@ -130,7 +130,7 @@ class _Phase:
         self._model = model
         self._step = KerasStep(self._phase.decoder(model))  # kept, because every new one is compiled anew
         steps_an_epoch = self._phase.steps_an_epoch
-        with SummaryWriter(str(self._run.folder / "tensorboard")) as self._board:
+        with Board(self._run.folder / "tensorboard") as self._board:
             if self._has_learnt and not self._run.history():
                 self._begin_epoch()
                 self._end_epoch(-1)  # what it begins with, so that its best is not worse
