@@ -41,7 +41,7 @@ LAYERS = [
         "recipe",
         "encoder",
     },
-    {"vocabulary", "images", "progress", "stopping", "caption_formats", "alt_text", "fonts"},
+    {"vocabulary", "images", "progress", "stopping", "locks", "caption_formats", "alt_text", "fonts"},
     {"errors", "files", "parallel", "quiet", "__init__"},
 ]
 

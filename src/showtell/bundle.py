@@ -24,7 +24,7 @@ from typing import Any
 from showtell.confidence import Calibration
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ShowtellError
-from showtell.files import write_json, written_whole
+from showtell.files import written_whole
 from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
@@ -133,10 +133,10 @@ class Bundle:
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(entry, content)
             return
-        for name, content in self.files.items():
-            with written_whole(path / name) as temporary:
-                temporary.write_bytes(content)
-        write_json(path / MANIFEST, json.loads(self._manifest()))  # last: without it, the folder is no bundle
+        with written_whole(path) as temporary:
+            temporary.mkdir()
+            for name, content in ((MANIFEST, self._manifest()), *self.files.items()):
+                (temporary / name).write_bytes(content)
 
     def _manifest(self) -> bytes:
         manifest = {

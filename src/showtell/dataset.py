@@ -68,31 +68,46 @@ def vocabulary_path(path: str | Path) -> Path:
 
 
 def require_free(path: Path) -> None:
-    """Raise ConfigurationError unless a captions.h5 can be written to `path` without overwriting anything."""
+    """Raise ConfigurationError if `path` is no name for a captions.h5, or there is something already."""
     if path.suffix not in (".h5", ".hdf5"):
         raise ConfigurationError(f"{path}: the name of the file to write must end in .h5")
-    for taken in (path, vocabulary_path(path)):
-        if taken.exists():
-            raise ConfigurationError(f"{taken}: exists already; remove it first, or give another name")
+    if path.exists():
+        raise _taken(path)
+
+
+def _taken(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path}: exists already; remove it first, or give another name")
 
 
 def write(path: str | Path, data: CaptionData, source: str) -> None:
-    """Write captions.h5 and its vocabulary JSON; `source` says where the captions are from."""
+    """Write captions.h5 and its vocabulary JSON; `source` says where the captions are from.
+
+    Raises ConfigurationError if the vocabulary JSON alone is there, with other words.
+    """
     h5py = import_extra("h5py", "writing captions.h5", "train")
-    words = data.vocabulary.words
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["vocabulary"] = data.vocabulary.to_json()
-        file.attrs["source"] = source
-        for name, split in data.splits.items():
-            file[f"{name}_captions"] = split.captions
-            file[f"{name}_image_idx"] = split.image_rows
-            # With the type named, h5py need not make an array as wide as the longest text to find it.
-            file.create_dataset(f"{name}_images", data=split.images or (), dtype=h5py.string_dtype())
-            file.create_dataset(f"{name}_texts", data=split.texts or (), dtype=h5py.string_dtype())
-    write_json(
-        vocabulary_path(path),
-        {"idx_to_word": words, "word_to_idx": {word: position for position, word in enumerate(words)}},
-    )
+    path, words = Path(path), data.vocabulary.words
+    vocabulary = {"idx_to_word": words, "word_to_idx": {word: position for position, word in enumerate(words)}}
+    # One with the same words was left by a run that was killed between the two; another is somebody's.
+    if not path.exists() and vocabulary_path(path).exists() and not _holds(vocabulary_path(path), vocabulary):
+        raise _taken(vocabulary_path(path))
+    with written_whole(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["vocabulary"] = data.vocabulary.to_json()
+            file.attrs["source"] = source
+            for name, split in data.splits.items():
+                file[f"{name}_captions"] = split.captions
+                file[f"{name}_image_idx"] = split.image_rows
+                # With the type named, h5py need not make an array as wide as the longest text to find it.
+                file.create_dataset(f"{name}_images", data=split.images or (), dtype=h5py.string_dtype())
+                file.create_dataset(f"{name}_texts", data=split.texts or (), dtype=h5py.string_dtype())
+        write_json(vocabulary_path(path), vocabulary)
+
+
+def _holds(path: Path, value: Any) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == value)
+    except ValueError:
+        return False
 
 
 def read(path: str | Path) -> CaptionData:

@@ -21,8 +21,9 @@ import numpy as np
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import FeatureError, import_extra
-from showtell.files import write_json, written_whole
+from showtell.files import naming, write_json, written_whole
 from showtell.images import batched
+from showtell.locks import only_one
 
 BATCH_SIZE = 8
 
@@ -170,15 +171,28 @@ def extract(
 
     Raises:
         FeatureError: if `path` exists and holds anything else, or no image can be read at all.
+        ConfigurationError: if another process is extracting to `path`.
     """
     path = Path(path)
     if path.suffix != ".npy":
         raise FeatureError(f"{path}: a feature file's name must end in .npy")
+    with only_one(path), naming(path):
+        return _extract(images, encoder, path, dtype, progress)
+
+
+def _extract(
+    images: Sequence[tuple[str, Path]],
+    encoder: Encoder,
+    path: Path,
+    dtype: str,
+    progress: Callable[[int, int], None],
+) -> Features:
     if path.exists():
-        return _existing(path, images, encoder, dtype)
+        existing = _existing(path, images, encoder, dtype)
+        _journal(path).unlink(missing_ok=True)
+        return existing
     if path.with_suffix(".json").exists() and not _partial(path).exists():
         raise FeatureError(f"{path.with_suffix('.json')}: exists, and is not of these features; give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     job = {"encoder": encoder.info.to_dict(), "dtype": dtype}
     shape = (encoder.info.channels,) if encoder.info.cells == 1 else (encoder.info.cells, encoder.info.channels)
     offset = len(_header(0, shape, dtype))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,18 +16,40 @@ from showtell.errors import ConfigurationError
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    Missing parent folders are made. The temporary name keeps the suffix, because writers choose a format by it.
+    Missing parent folders are made. The temporary name keeps the suffix, because writers choose a format by it. What is
+    written there may be a folder, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            for part in temporary.iterdir() if temporary.is_dir() else [temporary]:
+                with open(part, "rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+@contextmanager
+def naming(path: Path, other: Path | None = None) -> Iterator[None]:
+    """Have an OSError that names no file, as that of a full disk, or the `other`, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename == str(other):
+            error.filename = str(path)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; or nothing, if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def listed(content: bytes) -> list[str]:

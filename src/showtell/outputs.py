@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from showtell.captioner import Captioned
 from showtell.errors import CaptionFileError, ConfigurationError
-from showtell.files import written_whole
+from showtell.files import naming, written_whole
 
 Entry = dict[str, Any]
 
@@ -82,7 +82,7 @@ class _Lines(ABC):
                 self._remember(entry)
         self.half_line = content[end:].strip()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
+        with naming(path), open(path, "ab") as file:
             file.truncate(end)
             if end and not content[:end].endswith(b"\n"):
                 file.write(b"\n")
@@ -98,7 +98,7 @@ class _Lines(ABC):
         path = entry["path"]
         if self.has(path) or ("error" in entry and self._errors.get(path) == entry["error"]):
             return
-        with open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab") as file:
             file.write(self._line(entry))
         self._remember(entry)
 

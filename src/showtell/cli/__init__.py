@@ -4,6 +4,7 @@ Exit status 0: all done. 1: some inputs failed, the others are done. 2: nothing 
 Results go to standard output, everything else to standard error.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -11,7 +12,7 @@ import typer
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, scoring, serving, training
-from showtell.cli.options import fail
+from showtell.cli.options import fail, held
 from showtell.errors import ShowtellError
 
 app = typer.Typer(
@@ -26,15 +27,28 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command line; errors that a user can mend become one line."""
     try:
-        app()
+        with held:
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
     except ShowtellError as error:
         fail(str(error))
     except BrokenPipeError:  # the reader of our output has what it wants
         sys.stderr.close()
         sys.exit(2)
     except OSError as error:
+        _give_up_output()
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     sys.exit(0)
+
+
+def _give_up_output() -> None:
+    """Have Python, when it ends, not try again to print what could not be printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:

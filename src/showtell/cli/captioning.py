@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import Font, Models, fail, printable, reason, say
+from showtell.cli.options import Font, Models, fail, held, printable, reason, say
 from showtell.cli.scaling import (
     INTERRUPTED,
     Actors,
@@ -29,6 +29,7 @@ from showtell.cli.scaling import (
 )
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.files import listed
+from showtell.locks import only_one
 from showtell.progress import bar
 from showtell.stopping import stop_signals, until
 
@@ -149,6 +150,8 @@ def caption(
     if jsonl and csv and jsonl.resolve() == csv.resolve():
         raise ConfigurationError(f"--jsonl and --csv both name {csv}; give them a file each")
     sidecars = Sidecars(overwrite) if sidecar else None
+    for place in filter(None, (jsonl, csv)):
+        held.enter_context(only_one(place))
     files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
     outputs: list[Output] = [sidecars, *files] if sidecars else [*files]
     for file in files:

@@ -1,6 +1,7 @@
 """Options that several commands have, and the way to tell the user something."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -27,6 +28,9 @@ Font = Annotated[
     typer.Option(metavar="FILE", help="TrueType or OpenType font for pictures. [one found that has the letters]"),
 ]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
+
+# What a command holds until it ends, such as the lock of its output.
+held = ExitStack()
 
 
 def fail(message: str) -> NoReturn:

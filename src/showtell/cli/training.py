@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, say
+from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, held, say
 from showtell.cli.scaling import (
     Actors,
     Address,
@@ -27,6 +27,7 @@ from showtell.cli.scaling import (
 )
 from showtell.errors import ConfigurationError
 from showtell.files import listed
+from showtell.locks import only_one
 from showtell.progress import bar
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
 
@@ -64,6 +65,7 @@ def prepare(
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
+    held.enter_context(only_one(output))
     dataset.require_free(output)
     examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
     if images:
@@ -193,6 +195,7 @@ def train(
     if resume and (recipe or captions or features or images or format_ or skip_missing or start_from or settings):
         raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
     chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
+    held.enter_context(only_one(output))
     from showtell.train import require_keras
 
     require_keras("training")
@@ -249,6 +252,7 @@ def export(
     require_keras("export")
     from showtell.train.pipeline import export_run
 
+    held.enter_context(only_one(output))
     bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
     print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
 
