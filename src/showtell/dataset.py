@@ -90,16 +90,20 @@ def write(path: str | Path, data: CaptionData, source: str) -> None:
     # One with the same words was left by a run that was killed between the two; another is somebody's.
     if not path.exists() and vocabulary_path(path).exists() and not _holds(vocabulary_path(path), vocabulary):
         raise _taken(vocabulary_path(path))
+    # Made in memory, for HDF5 does not survive a full disk.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs["vocabulary"] = data.vocabulary.to_json()
+        file.attrs["source"] = source
+        for name, split in data.splits.items():
+            file[f"{name}_captions"] = split.captions
+            file[f"{name}_image_idx"] = split.image_rows
+            # With the type named, h5py need not make an array as wide as the longest text to find it.
+            file.create_dataset(f"{name}_images", data=split.images or (), dtype=h5py.string_dtype())
+            file.create_dataset(f"{name}_texts", data=split.texts or (), dtype=h5py.string_dtype())
+        file.flush()
+        content = file.id.get_file_image()
     with written_whole(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["vocabulary"] = data.vocabulary.to_json()
-            file.attrs["source"] = source
-            for name, split in data.splits.items():
-                file[f"{name}_captions"] = split.captions
-                file[f"{name}_image_idx"] = split.image_rows
-                # With the type named, h5py need not make an array as wide as the longest text to find it.
-                file.create_dataset(f"{name}_images", data=split.images or (), dtype=h5py.string_dtype())
-                file.create_dataset(f"{name}_texts", data=split.texts or (), dtype=h5py.string_dtype())
+        temporary.write_bytes(content)
         write_json(vocabulary_path(path), vocabulary)
 
 

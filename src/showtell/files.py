@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     written there may be a folder, too.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         with naming(path, temporary):
@@ -31,6 +32,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, unless it is there. Raises OSError, and names what is in its way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from showtell.errors import ConfigurationError
-from showtell.files import naming, remove
+from showtell.files import make_folder, naming, remove
 
 try:
     import fcntl
@@ -33,7 +33,7 @@ def only_one(output: str | Path) -> Iterator[None]:
     output = Path(output).resolve()
     lock = output.with_name(f".{output.name}.lock")
     with naming(output, lock):
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         descriptor = _locked(lock, output)
     try:
         for unfinished in output.parent.glob(f".{glob.escape(output.stem)}.[0-9]*.tmp{glob.escape(output.suffix)}"):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from showtell.captioner import Captioned
 from showtell.errors import CaptionFileError, ConfigurationError
-from showtell.files import naming, written_whole
+from showtell.files import make_folder, naming, written_whole
 
 Entry = dict[str, Any]
 
@@ -81,7 +81,7 @@ class _Lines(ABC):
             if entry is not None:
                 self._remember(entry)
         self.half_line = content[end:].strip()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with naming(path), open(path, "ab") as file:
             file.truncate(end)
             if end and not content[:end].endswith(b"\n"):
