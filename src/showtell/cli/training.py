@@ -247,12 +247,12 @@ def export(
     ] = None,
 ) -> None:
     """Make a bundle of the best checkpoint of a run, and check it against Keras."""
+    held.enter_context(only_one(output))
     from showtell.train import require_keras
 
     require_keras("export")
     from showtell.train.pipeline import export_run
 
-    held.enter_context(only_one(output))
     bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
     print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
 

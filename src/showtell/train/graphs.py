@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import ConfigurationError
+from showtell.files import naming
 from showtell.sessions import NEXT
 from showtell.train.decoders import Decoder, ImageState, NextWord
 from showtell.train.efficientnet_lite import with_weights
@@ -83,7 +84,8 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
         path = Path(folder, "model.onnx")
-        model.export(path, format="onnx", verbose=False, input_signature=[inputs])
+        with naming(path):
+            model.export(path, format="onnx", verbose=False, input_signature=[inputs])
         exported = onnx.load(path)
     _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
     for tensor in (*exported.graph.input, *exported.graph.output):
