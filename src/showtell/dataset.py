@@ -85,7 +85,7 @@ def write(path: str | Path, data: CaptionData, source: str) -> None:
     Raises ConfigurationError if the vocabulary JSON alone is there, with other words.
     """
     h5py = import_extra("h5py", "writing captions.h5", "train")
-    path, words = Path(path), data.vocabulary.words
+    path, words = Path(path), [*data.vocabulary.words]
     vocabulary = {"idx_to_word": words, "word_to_idx": {word: position for position, word in enumerate(words)}}
     # One with the same words was left by a run that was killed between the two; another is somebody's.
     if not path.exists() and vocabulary_path(path).exists() and not _holds(vocabulary_path(path), vocabulary):

@@ -91,8 +91,8 @@ def main(folder: Path, kills: int = 50, heavy: int = 10) -> int:
                 struck = strike(case, work, calm[name], number)
                 check_restart(case, work, calm[name])
                 record.add(name, fault, number, "equal" if struck else "in time")
-            except AssertionError as error:
-                record.add(name, fault, number, str(error))
+            except Exception as error:
+                record.add(name, fault, number, f"{type(error).__name__}: {error}")
     image = sorted((data / "images" / "images").iterdir())[0]
     left = sorted(set(range(kills)) - record.done("serve", "killed"))
     for number in kill_servers(image, left) if left else ():

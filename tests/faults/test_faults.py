@@ -124,8 +124,13 @@ def test_standard_output_that_is_full_is_told_in_one_line(data, tmp_path):
     check_whole(tmp_path)
 
 
-def test_a_vocabulary_that_prepare_has_not_written_is_left_alone(data, tmp_path):
+def test_prepare_takes_the_vocabulary_of_a_killed_one_for_its_own_and_leaves_another_alone(data, tmp_path):
+    command = ["prepare", "-o", tmp_path / "c.h5", "--captions", data / "images"]
+    run(*command).check_returncode()
+    (tmp_path / "c.h5").unlink()  # as if it had been killed between the two files
+    run(*command).check_returncode()
+    (tmp_path / "c.h5").unlink()
     (tmp_path / "c_vocab.json").write_text("mine")
-    refused = last_line(run("prepare", "-o", tmp_path / "c.h5", "--captions", data / "images"))
+    refused = last_line(run(*command))
     assert refused.startswith(f"showtell: {tmp_path / 'c_vocab.json'}: exists already")
     assert (tmp_path / "c_vocab.json").read_text() == "mine" and not (tmp_path / "c.h5").exists()
