@@ -176,7 +176,7 @@ def extract(
     path = Path(path)
     if path.suffix != ".npy":
         raise FeatureError(f"{path}: a feature file's name must end in .npy")
-    with only_one(path), naming(path):
+    with only_one(path, path.with_suffix(".json"), _journal(path)), naming(path):
         return _extract(images, encoder, path, dtype, progress)
 
 

@@ -20,11 +20,15 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def only_one(output: str | Path) -> Iterator[None]:
+def only_one(output: str | Path, *beside: Path) -> Iterator[None]:
     """Keep other processes away from an output, file or folder, and remove what killed ones have left unfinished.
 
     The lock is on `.NAME.lock` beside the output. The kernel releases it when the process dies, however it does; the
     file that may then be left says nothing.
+
+    Args:
+        output: what is locked.
+        beside: other files that are written together with it.
 
     Raises:
         ConfigurationError: if another process has the lock.
@@ -36,8 +40,9 @@ def only_one(output: str | Path) -> Iterator[None]:
         make_folder(output.parent)
         descriptor = _locked(lock, output)
     try:
-        for unfinished in output.parent.glob(f".{glob.escape(output.stem)}.[0-9]*.tmp{glob.escape(output.suffix)}"):
-            remove(unfinished)
+        for path in (output, *beside):
+            for unfinished in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.tmp{glob.escape(path.suffix)}"):
+                remove(unfinished)
         yield
     finally:
         if fcntl:

@@ -65,7 +65,7 @@ def prepare(
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
-    held.enter_context(only_one(output))
+    held.enter_context(only_one(output, dataset.vocabulary_path(output)))
     dataset.require_free(output)
     examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
     if images:
