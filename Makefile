@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz bench docs pictures dist lowest lock audit format clean
+.PHONY: demo test fuzz faults bench docs pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -18,6 +18,10 @@ test: .venv/everything
 # Damaged files by the ten thousand; a few minutes.
 fuzz: .venv/everything
 	$(BIN)/python tests/fuzz.py
+
+# Kills and full disks, for some 15 minutes; given again, it goes on where it stopped.
+faults: .venv/everything
+	$(BIN)/python tests/faults/long.py out/faults
 
 # Needs a machine that does nothing else, and a caption file of COCO: make bench CAPTIONS=captions_val2017.json
 bench: .venv/everything

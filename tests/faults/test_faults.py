@@ -1,4 +1,4 @@
-"""The short version of `make faults`: each command is disturbed a few times."""
+"""The short version of `make faults`: each command is disturbed a few times; training is in test_training.py."""
 
 import json
 import os
@@ -18,7 +18,6 @@ from harness import (
     check_whole,
     fill_disk,
     kill,
-    kill_and_truncate,
     make_data,
     run,
     undisturbed,
@@ -50,15 +49,6 @@ def test_after_a_kill_or_on_a_full_disk_a_restart_ends_as_if_nothing_had_been(da
     struck = fill_disk(case, tmp_path / "full", calm, 0)
     check_restart(case, tmp_path / "full", calm)
     assert struck, "the disk was not full"
-
-
-def test_a_training_that_is_killed_and_loses_its_newest_checkpoint_ends_with_the_same_weights(data, tmp_path):
-    case = cases(data)["train"]
-    calm = undisturbed(case, tmp_path / "calm")
-    assert len(calm.result["checkpoints"]) == 2 and calm.result["weights"]
-    assert kill_and_truncate(case, tmp_path / "killed", calm, 0), "the training ended before it was killed"
-    check_whole(tmp_path / "killed")
-    assert (case.result(tmp_path / "killed") == calm.result) is True
 
 
 def test_a_server_that_was_killed_is_followed_by_one_that_answers_the_same(data):
