@@ -4,7 +4,7 @@ import errno
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from showtell.errors import ConfigurationError
@@ -68,6 +68,7 @@ def _locked(lock: Path, output: Path) -> int:
                 raise
             return descriptor
         # Whoever had it may have removed the file in between; then another may lock a new one of that name.
-        if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
-            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
         os.close(descriptor)
