@@ -35,7 +35,7 @@ def only_one(output: str | Path, *beside: Path) -> Iterator[None]:
         OSError: if one cannot write beside the output; it names the output.
     """
     output = Path(output).resolve()
-    lock = output.with_name(f".{output.name}.lock")
+    lock = output.parent / f".{output.name}.lock"
     with naming(output, lock):
         make_folder(output.parent)
         descriptor = _locked(lock, output)
