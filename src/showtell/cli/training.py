@@ -189,6 +189,9 @@ def train(
     skip_missing: SkipMissing = False,
     start_from: StartFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
+    devices: Annotated[
+        int, typer.Option(help="Devices that share each batch, such as GPUs; more than one need KERAS_BACKEND=jax.")
+    ] = 1,
     settings: Any = None,
 ) -> None:
     """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
@@ -201,9 +204,11 @@ def train(
     require_keras("training")
     from showtell import dataset
     from showtell.train import pipeline
+    from showtell.train.devices import use_devices
     from showtell.train.run import Run, Sources
     from showtell.train.trainer import train as train_run
 
+    use_devices(devices)
     advice = f"make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE"
     start = _load_start(start_from) if start_from else None
     if start:

@@ -9,6 +9,7 @@ import numpy as np
 from showtell.recipe import TrainingConfig
 from showtell.train.batches import Batches, TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, MaskedCrossEntropy, new_decoder, set_word_vectors
+from showtell.train.devices import evenly
 from showtell.train.phases import FrozenEncoder, compile_model, make_optimizer
 from showtell.train.run import START_WEIGHTS, Run
 from showtell.train.start_from import grow
@@ -62,7 +63,7 @@ class CrossEntropy(FrozenEncoder):
             seed = (self.settings.seed, int(model.optimizer.iterations))
             mixed = mix_own_words(model.predict_on_batch(inputs), inputs["tokens"], share, np.random.default_rng(seed))
             inputs = {**inputs, "tokens": mixed}
-        return float(model.train_on_batch(inputs, targets)), len(targets)
+        return float(model.train_on_batch(evenly(inputs), evenly(targets))), len(targets)
 
 
 def mix_own_words(logits: np.ndarray, tokens: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:

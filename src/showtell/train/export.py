@@ -58,9 +58,7 @@ def export(
     if not run.sources.images:
         raise ConfigurationError(f"{run.folder}: export checks the bundle on images; name their folder with --images")
     validation_folder = Path(run.sources.images[-1])
-    parity = _load(encoder, Path(run.sources.images[0]), training.images[:PARITY_IMAGES])
-    if validation is not None:
-        parity = _load(encoder, validation_folder, validation.images[:PARITY_IMAGES])
+    parity = _load(encoder, validation_folder, (validation or training).images[:PARITY_IMAGES])
     # CIDEr of a few images is then like that of the validation images, which this bundle's scores are told for. With
     # training's frequencies, of more images, scores would be lower than those that one compares them with; but better
     # those than none.

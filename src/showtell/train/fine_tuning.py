@@ -18,6 +18,7 @@ from showtell.images import batched
 from showtell.sessions import OnnxEncoder, open_session
 from showtell.train.batches import WIDTH_STEP, TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, MaskedCrossEntropy
+from showtell.train.devices import evenly
 from showtell.train.encoders import trainable_network
 from showtell.train.graphs import network_graph, require_network_graph
 from showtell.train.phases import best_decoder, compile_model
@@ -175,7 +176,7 @@ class FineTuning:
     def train_on(self, model: EncoderDecoder, batch: Any, epoch: int) -> tuple[float, int]:
         """Take a step on inputs and targets."""
         inputs, targets = batch
-        return float(model.train_on_batch(inputs, targets)), int((targets[:, 0] != PAD).sum())
+        return float(model.train_on_batch(evenly(inputs), evenly(targets))), int((targets[:, 0] != PAD).sum())
 
     def encoded(self, model: EncoderDecoder, split: TrainingSplit) -> TrainingSplit:
         """Return the split with features of the encoder as it is now."""

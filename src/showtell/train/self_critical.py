@@ -10,6 +10,7 @@ from showtell.metrics import CiderD, DocumentFrequencies, tokenize
 from showtell.search import Hypothesis, SearchOptions, search
 from showtell.train.batches import TrainingSplit, batches_in
 from showtell.train.decoders import Decoder, KerasStep
+from showtell.train.devices import evenly
 from showtell.train.phases import FrozenEncoder, best_decoder, compile_model
 from showtell.train.run import Run
 from showtell.vocabulary import END, PAD, SPECIAL_TOKENS, START
@@ -81,7 +82,7 @@ class SelfCritical(FrozenEncoder):
         inputs = {"features": np.repeat(features, count, axis=0), "tokens": tokens}
         advantages = (rewards - mean_of_others(rewards)).reshape(-1, 1)
         weights = advantages * real / real.sum()
-        model.train_on_batch(inputs, targets, sample_weight=weights.astype(np.float32))
+        model.train_on_batch(evenly(inputs), evenly(targets), sample_weight=evenly(weights.astype(np.float32)))
         return -float(rewards.mean()), len(samples)
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
