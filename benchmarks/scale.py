@@ -77,13 +77,16 @@ def _steps(folder: Path, captions: Path, images: int) -> Iterator[tuple[str, Any
     showtell = [sys.executable, "-m", "showtell"]
     yield "make captions", lambda: _timed(lambda: _make_captions(captions, folder, images))
     parts = ["--train", str(folder / "train.json"), "--val", str(folder / "val.json")]
-    yield "prepare", lambda: _watched([*showtell, "prepare", *parts, "-o", str(folder / "captions.h5")])
+    yield (
+        "prepare",
+        lambda: _watched([*showtell, "prepare", *parts, "-o", str(folder / "captions.h5")], folder, "captions*"),
+    )
     for kind in KINDS:
         yield f"make features, {kind}", lambda kind=kind: _timed(lambda: _make_features(folder, kind, images))
         command = [sys.executable, __file__, "train", str(folder), kind]
-        yield f"train and validate, {kind}", lambda command=command: _watched(command)
+        yield f"train and validate, {kind}", lambda command=command, kind=kind: _watched(command, folder, f"run-{kind}")
     command = [*showtell, "export", str(folder / "run-grid"), "-o", str(folder / "bundle.zip")]
-    yield "export, grid", lambda: _watched(command)
+    yield "export, grid", lambda: _watched(command, folder, "bundle.zip")
 
 
 def _make_captions(source: Path, folder: Path, images: int) -> None:
@@ -156,7 +159,6 @@ def _train(folder: Path, kind: str) -> None:
     from showtell.train.trainer import Interrupted, train
 
     recipe = Recipe().override(KINDS[kind][3])
-    shutil.rmtree(folder / f"run-{kind}", ignore_errors=True)
     features = [folder / f"{split}-{kind}.npy" for split in ("train", "val")]
     sources = Sources.at(folder / "captions.h5", features, [folder / "images"], False)
     run, training, validation = pipeline.begin(folder / f"run-{kind}", recipe, sources)
@@ -170,6 +172,8 @@ def _train(folder: Path, kind: str) -> None:
     with suppress(Interrupted):
         train(run, training, validation, progress=progress)
     trained = time.monotonic()
+    if validation is None:
+        raise SystemExit("there is nothing to validate with")
     run = Run.open(run.folder)
     model = run.newest()
     chosen = np.sort(sample_rows(validation, recipe.training.validation_images, (0,)))
@@ -190,8 +194,16 @@ def _timed(job: Any) -> dict[str, float]:
     return {"seconds": time.monotonic() - began}
 
 
-def _watched(command: list[str]) -> dict[str, Any]:
-    """Run a program; return its seconds, the most memory that it held, of its own and of files, and its last line."""
+def _watched(command: list[str], folder: Path, outputs: str) -> dict[str, Any]:
+    """Run a program; return its seconds, the most memory that it held, of its own and of files, and its last line.
+
+    What an interrupted one has left in the folder under the names of its outputs is removed.
+    """
+    for path in folder.glob(outputs):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     began = time.monotonic()
     held = {"RssAnon": 0, "RssFile": 0}
     with tempfile.TemporaryFile("w+") as said:

@@ -6,7 +6,7 @@ from showtell.captions import Example
 from showtell.errors import FeatureError
 from showtell.features import Features
 from showtell.recipe import DataConfig
-from showtell.train.batches import Batches, TrainingSplit, join
+from showtell.train.batches import Batches, References, TrainingSplit, join
 from showtell.vocabulary import PAD, START
 
 
@@ -55,6 +55,22 @@ def test_seed_and_epoch_alone_decide_the_order_and_an_epoch_can_be_entered_midwa
     assert whole != listed(Batches(split, 2, seed=7, epoch=2)) != listed(Batches(split, 2, seed=8, epoch=1))
 
 
+def test_references_are_read_image_by_image_in_the_order_of_rows():
+    asked = []
+
+    def text(position):
+        asked.append(position)
+        return f"caption {position}"
+
+    references = References(np.array([0, 1, 3, 4, 6]), np.array([7, 2, 7, 2, 5]), text)
+    assert len(references) == 3 and not asked
+    assert references[2] == ["caption 0", "caption 3"] and asked == [0, 3]
+    assert list(references) == [["caption 1", "caption 4"], ["caption 6"], ["caption 0", "caption 3"]]
+    assert references[-2] == ["caption 6"]
+    with pytest.raises(IndexError):
+        references[3]
+
+
 EXAMPLES = [Example("a.jpg", ("a dog", "the dog"), "train"), Example("b.jpg", ("a cat",), "train")]
 
 
@@ -63,7 +79,7 @@ def test_captions_and_features_are_joined_by_name():
     array = np.arange(6, dtype=np.float32).reshape(3, 1, 2)
     split = join(data.splits["train"], Features(array, ("b.jpg", "c.jpg", "a.jpg")), data.vocabulary)
     assert split.feature_rows.tolist() == [2, 2, 0]
-    assert split.images == ["b.jpg", "a.jpg"] and split.references == [["a cat"], ["a dog", "the dog"]]
+    assert split.images == ["b.jpg", "a.jpg"] and list(split.references) == [["a cat"], ["a dog", "the dog"]]
 
 
 def test_without_names_they_are_joined_by_row():
@@ -71,7 +87,7 @@ def test_without_names_they_are_joined_by_row():
     foreign = dataset.CaptionSplit(data.splits["train"].captions, np.array([1, 1, 0], np.int32))
     split = join(foreign, Features(np.zeros((2, 1, 3), np.float32)), data.vocabulary)
     assert split.feature_rows.tolist() == [1, 1, 0]
-    assert split.references == [["a cat"], ["a dog", "the dog"]]
+    assert list(split.references) == [["a cat"], ["a dog", "the dog"]]
     with pytest.raises(FeatureError, match="row 1, but the feature file has 1 rows"):
         join(foreign, Features(np.zeros((1, 1, 3), np.float32)), data.vocabulary)
 

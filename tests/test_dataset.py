@@ -66,8 +66,24 @@ def test_the_file_has_the_tutorials_layout_and_is_read_back(tmp_path):
     for name in dataset.SPLITS:
         ours, theirs = loaded.splits[name], data.splits[name]
         assert np.array_equal(ours.captions, theirs.captions) and np.array_equal(ours.image_rows, theirs.image_rows)
-        assert ours.images == theirs.images and ours.texts == theirs.texts
+        assert ours.images == theirs.images and tuple(ours.texts) == theirs.texts
     assert dataset.image_names(path, "val") == ("c.jpg",)
+
+
+def test_captions_stay_in_the_file_until_they_are_asked_for(tmp_path):
+    count = 2 * dataset.TEXTS_AT_ONCE + 5
+    examples = [Example(f"{number}.jpg", (f"dog {number}",), "train") for number in range(count)]
+    path = tmp_path / "captions.h5"
+    dataset.write(path, dataset.build(examples, DataConfig(max_length=4)), "many")
+    split = dataset.read(path).splits["train"]
+    assert isinstance(split.captions, np.memmap)
+    assert len(split.texts) == count
+    for position in (0, count - 1, -1, dataset.TEXTS_AT_ONCE, dataset.TEXTS_AT_ONCE - 1):
+        assert split.texts[position] == f"dog {position % count}"
+    assert list(split.texts) == [f"dog {number}" for number in range(count)]
+    path.write_bytes(b"another file")
+    with pytest.raises(CaptionFileError, match="texts cannot be read any more"):
+        split.texts[0]
 
 
 def test_a_data_set_in_the_layout_of_cs231n_is_read(tmp_path):

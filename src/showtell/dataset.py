@@ -18,11 +18,13 @@ import numpy as np
 from showtell import captions
 from showtell.captions import Example
 from showtell.errors import CaptionFileError, ConfigurationError, import_extra
-from showtell.files import write_json, written_whole
+from showtell.files import mapped, write_json, written_whole
 from showtell.recipe import DataConfig
 from showtell.vocabulary import END, PAD, SPECIAL_TOKENS, UNK, Vocabulary
 
 SPLITS = ("train", "val")
+# Texts are read so many at a time: neighbours are asked for together.
+TEXTS_AT_ONCE = 1024
 # Their names in CS231n's vocabulary, in lower case.
 _FOREIGN_SPECIAL_TOKENS = ("<null>", "<start>", "<end>", "<unk>")
 
@@ -32,7 +34,7 @@ class CaptionSplit:
     """The captions of one split.
 
     Attributes:
-        captions: (M, T) int32: `<start>`, words, `<end>`, then `<pad>`.
+        captions: (M, T) int32: `<start>`, words, `<end>`, then `<pad>`; memory-mapped where the file allows it.
         image_rows: (M,) int32, the row of each caption's image.
         images: file names in row order, or None if the file does not give them.
         texts: the M captions as they were written, or None likewise.
@@ -41,7 +43,34 @@ class CaptionSplit:
     captions: np.ndarray
     image_rows: np.ndarray
     images: tuple[str, ...] | None = None
-    texts: tuple[str, ...] | None = None
+    texts: Sequence[str] | None = None
+
+
+class StoredTexts(Sequence[str]):
+    """The texts of a data set in an .h5 file, read when they are asked for: training needs only a few of them."""
+
+    def __init__(self, path: Path, name: str, count: int):
+        self._path, self._name, self._count = path, name, count
+        self._block = -1
+        self._texts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, position: Any) -> Any:
+        """Return a text. Raises CaptionFileError if the file is no longer what it was."""
+        block, place = divmod(range(self._count)[position], TEXTS_AT_ONCE)
+        if block != self._block:
+            self._texts, self._block = self._read(block * TEXTS_AT_ONCE), block
+        return self._texts[place]
+
+    def _read(self, start: int) -> tuple[str, ...]:
+        h5py = import_extra("h5py", "reading captions.h5", "train")
+        try:
+            with h5py.File(self._path) as file:
+                return tuple(file[self._name].asstr()[start : start + TEXTS_AT_ONCE])
+        except (OSError, KeyError, ValueError) as error:
+            raise CaptionFileError(f"{self._path}: its texts cannot be read any more: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -130,7 +159,7 @@ def read(path: str | Path) -> CaptionData:
                 vocabulary = Vocabulary.from_json(file.attrs["vocabulary"])
             else:
                 vocabulary = _read_vocabulary(vocabulary_path(path))
-            splits = {name: _read_split(file, name) for name in SPLITS if f"{name}_captions" in file}
+            splits = {name: _read_split(path, file, name) for name in SPLITS if f"{name}_captions" in file}
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CaptionFileError(f"{path}: not a usable captions.h5: {error}") from None
     if "train" not in splits:
@@ -154,15 +183,18 @@ def image_names(path: str | Path, split: str) -> tuple[str, ...]:
     return part.images
 
 
-def _read_split(file: Any, name: str) -> CaptionSplit:
+def _read_split(path: Path, file: Any, name: str) -> CaptionSplit:
     rows_name = f"{name}_image_idx" if f"{name}_image_idx" in file else f"{name}_image_idxs"
-    captions, rows = file[f"{name}_captions"][:], file[rows_name][:]
+    captions, rows = mapped(path, file[f"{name}_captions"]), file[rows_name][:]
     if captions.ndim != 2 or rows.shape != (len(captions),):
         raise ValueError(f"{name}_captions {captions.shape} and {rows_name} {rows.shape} do not match")
-    images, texts = (
-        tuple(file[f"{name}_{part}"].asstr()[:]) if f"{name}_{part}" in file else None for part in ("images", "texts")
-    )
-    return CaptionSplit(captions.astype(np.int32), rows.astype(np.int32), images, texts)
+    images = tuple(file[f"{name}_images"].asstr()[:]) if f"{name}_images" in file else None
+    texts = None
+    if f"{name}_texts" in file:
+        texts = StoredTexts(path, f"{name}_texts", len(file[f"{name}_texts"]))
+        if len(texts) != len(captions):
+            raise ValueError(f"{name}_captions has {len(captions)} rows, but {name}_texts {len(texts)}")
+    return CaptionSplit(captions.astype(np.int32, copy=False), rows.astype(np.int32), images, texts)
 
 
 def _read_vocabulary(path: Path) -> Vocabulary:
@@ -224,7 +256,7 @@ def summary(data: CaptionData) -> str:
 def _cut(split: CaptionSplit, vocabulary: Vocabulary) -> int:
     """Return how many captions were longer than their row."""
     rows = np.flatnonzero(split.captions[:, -1] == END)
-    texts = [split.texts[row] for row in rows] if split.texts else []
+    texts = [split.texts[row] for row in rows.tolist()] if split.texts else []
     return int((vocabulary.encode(texts, split.captions.shape[1] + 1)[:, -1] == END).sum())
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import FeatureError, import_extra
-from showtell.files import naming, write_json, written_whole
+from showtell.files import mapped, naming, write_json, written_whole
 from showtell.images import batched
 from showtell.locks import only_one
 
@@ -300,8 +300,4 @@ def _open_h5(path: Path) -> np.ndarray:
     with h5py.File(path) as file:
         if "features" not in file:
             raise ValueError(f"it has no data set 'features', but {', '.join(file) or 'nothing'}")
-        data = file["features"]
-        offset = data.id.get_offset()
-        if offset is None:  # compressed or chunked: it cannot be mapped
-            return np.asarray(data)
-        return np.memmap(path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape)
+        return mapped(path, file["features"])

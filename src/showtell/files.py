@@ -83,3 +83,13 @@ def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mapped(path: str | Path, data: Any) -> Any:
+    """Return a data set of an open .h5 file as an array that outlives it, memory-mapped if it lies in one piece."""
+    import numpy as np  # most that import this module need no numpy
+
+    offset = data.id.get_offset()
+    if offset is None:  # compressed, chunked or empty
+        return np.asarray(data)
+    return np.memmap(path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape)

@@ -1,7 +1,8 @@
 """Batches for training: captions joined with the features of their images, bucketed by length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class TrainingSplit:
         feature_rows: (M,) the row of each caption's image in `features`.
         features: (N, G, D), of this and perhaps other splits.
         image_rows: rows of `features` that have captions.
-        references: the captions of each image of `image_rows`, as text.
+        references: the captions of each image of `image_rows`, as text; read when they are asked for.
         images: the name of each image of `image_rows`.
     """
 
@@ -31,7 +32,7 @@ class TrainingSplit:
     feature_rows: np.ndarray
     features: Rows
     image_rows: np.ndarray
-    references: list[list[str]]
+    references: Sequence[list[str]]
     images: list[str]
 
     def of_images(self, positions: np.ndarray) -> "TrainingSplit":
@@ -52,6 +53,31 @@ class TrainingSplit:
         position = {row: place for place, row in enumerate(self.image_rows.tolist())}
         rows = np.array([position[row] for row in self.feature_rows.tolist()])
         return replace(self, features=features, feature_rows=rows, image_rows=np.arange(len(self.images)))
+
+
+class References(Sequence[list[str]]):
+    """People's captions of images, each image's read when it is asked for.
+
+    Args:
+        positions: (M,) where each caption's text is.
+        rows: (M,) the row of each caption's image; images come in the order of their rows.
+        text: returns the text at a position.
+    """
+
+    def __init__(self, positions: np.ndarray, rows: np.ndarray, text: Callable[[int], str]):
+        order = np.argsort(rows, kind="stable")
+        _, starts = np.unique(rows[order], return_index=True)
+        self._positions = positions[order]
+        self._bounds = np.append(starts, len(rows))
+        self._text = text
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, image: Any) -> Any:
+        """Return the captions of an image."""
+        image = range(len(self))[image]
+        return [self._text(position) for position in self._positions[slice(*self._bounds[image : image + 2])].tolist()]
 
 
 def join(split: CaptionSplit, features: Features, vocabulary: Vocabulary, skip_missing: bool = False) -> TrainingSplit:
@@ -77,25 +103,17 @@ def join(split: CaptionSplit, features: Features, vocabulary: Vocabulary, skip_m
             "it must be the file that the captions were made for"
         )
     kept = rows >= 0
-    captions, rows = captions[kept], rows[kept]
-    texts = (
-        [text for text, keep in zip(split.texts, kept, strict=True) if keep]
-        if split.texts is not None
-        else [vocabulary.decode(caption) for caption in captions]
+    positions = np.flatnonzero(kept)
+    if len(positions) < len(rows):  # or else captions stay mapped
+        captions, rows = captions[positions], rows[positions]
+    texts, ids = split.texts, split.captions
+    references = References(
+        positions, rows, texts.__getitem__ if texts is not None else lambda position: vocabulary.decode(ids[position])
     )
-    gathered: dict[int, list[str]] = {}
-    for row, text in zip(rows.tolist(), texts, strict=True):
-        gathered.setdefault(row, []).append(text)
-    image_rows = sorted(gathered)
+    image_rows = np.unique(rows).astype(np.int64)
     names = features.images or [str(row) for row in range(len(features.array))]
-    return TrainingSplit(
-        captions,
-        rows,
-        features.array,
-        np.array(image_rows, dtype=np.int64),
-        [gathered[row] for row in image_rows],
-        [names[row] for row in image_rows],
-    )
+    images = [names[row] for row in image_rows.tolist()]
+    return TrainingSplit(captions, rows, features.array, image_rows, references, images)
 
 
 class Batches:
