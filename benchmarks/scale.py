@@ -175,7 +175,7 @@ def _train(folder: Path, kind: str) -> None:
     if validation is None:
         raise SystemExit("there is nothing to validate with")
     run = Run.open(run.folder)
-    model = run.newest()
+    model = run.newest(print)
     chosen = np.sort(sample_rows(validation, recipe.training.validation_images, (0,)))
     monitors.validate(model, KerasStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64)
     validated = time.monotonic() - trained

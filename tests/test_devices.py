@@ -56,7 +56,7 @@ for devices in (1, 2):
     phase = CrossEntropy(run, split, print)
     model = take("cross-entropy", phase, phase.new_model(), [*phase.batches(0, 0), *phase.batches(1, 0)])
     run.save(model, 4)
-    model = take("resumed", phase, run.newest(), phase.batches(2, 0))
+    model = take("resumed", phase, run.newest(print), phase.batches(2, 0))
     told["copies"] = len(model.trainable_variables[0].value.devices())
     save_model(model, run.best)
 
