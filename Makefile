@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz faults bench docs pictures dist lowest lock audit format clean
+.PHONY: demo test fuzz faults bench scale docs pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -27,6 +27,11 @@ faults: .venv/everything
 bench: .venv/everything
 	$(BIN)/python -m pip install --quiet '.[train,bench]'
 	$(BIN)/python benchmarks/all.py --captions $(CAPTIONS)
+
+# A data set of COCO's size, from prepare to export; 5 GB in WORK, half an hour: make scale CAPTIONS=captions_val2017.json
+WORK ?= scale
+scale: .venv/everything
+	$(BIN)/python benchmarks/scale.py --captions $(CAPTIONS) --folder $(WORK)
 
 # The wheel and the source distribution, each installed alone and tried from elsewhere.
 dist: .venv/release

@@ -28,7 +28,7 @@ import numpy as np
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CAPTIONS_AN_IMAGE = 5
 VALIDATION_IMAGES = 5000  # as COCO has; 1,000 of them are captioned after an epoch
-STEPS = 300
+STEPS = 200
 WARM = 50  # steps that compile
 BLOCK = 1000  # images whose features are drawn; after them come the same
 EVERY = 0.05  # seconds between looks at a process
