@@ -13,7 +13,7 @@ test: .venv/everything
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Damaged files by the ten thousand; a few minutes.
 fuzz: .venv/everything

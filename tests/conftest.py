@@ -14,6 +14,11 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that train: where several processes share the files, none is left with a long one alone."""
+    items.sort(key=lambda item: not item.path.stem.startswith(("test_training", "test_start_from", "test_languages")))
+
+
 @pytest.fixture
 def showtell():
     """Run the real command line in a process of its own; return what it left."""
