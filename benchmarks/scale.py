@@ -218,7 +218,7 @@ def _watched(command: list[str], folder: Path, outputs: str) -> dict[str, Any]:
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
         seconds = time.monotonic() - began
         said.seek(0)
-        more = said.read().splitlines()[-1]
+        more = said.read().splitlines()[-1] if __file__ in command else ""
     return {"seconds": seconds, "own": held["RssAnon"], "of_files": held["RssFile"], "more": more}
 
 
