@@ -1,9 +1,12 @@
 import os
 import subprocess
 import sys
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zoo
 from conftest import EXAMPLES
 from PIL import Image
 
@@ -59,6 +62,74 @@ def test_all_eight_exif_orientations_show_the_same_picture(tmp_path):
         path = tmp_path / f"{orientation}.png"
         Image.fromarray(np.ascontiguousarray(pixels)).save(path, exif=exif)
         assert np.array_equal(np.asarray(decode(path)), upright), orientation
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_picture_whose_exif_is_broken_is_shown_as_it_is_stored():
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:2, :3] = RED
+    for exif in (b"", b"MM", b"MM\0*\0\0\0", b"MM\0*\xff\xff\xff\xff", b"no metadata at all"):
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", exif=b"Exif\0\0" + exif)
+        assert np.array_equal(np.asarray(decode(file.getvalue())), pixels), exif
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_is_shown(format_):
+    file = BytesIO()
+    others = [Image.new("RGB", (8, 6), BLUE)] * 2
+    Image.new("RGB", (8, 6), RED).save(file, format_, save_all=True, append_images=others)
+    with Image.open(BytesIO(file.getvalue())) as image:
+        assert image.n_frames > 1
+    assert decode(file.getvalue()).getpixel((3, 3)) == pytest.approx(RED, abs=2)
+
+
+def test_cmyk_has_its_colours_with_and_without_the_marker_of_adobe():
+    file = BytesIO()
+    Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(file, "JPEG", quality=95)
+    for content in (file.getvalue(), zoo.without_adobe(file.getvalue())):
+        assert decode(content).getpixel((3, 3)) == pytest.approx(RED, abs=4)
+
+
+def test_pixels_that_are_no_numbers_do_no_harm(tmp_path):
+    pixels = np.array([[np.nan, np.inf, -np.inf], [0, 1, 2]], np.float32)
+    Image.fromarray(pixels).save(tmp_path / "float.tif")
+    assert np.asarray(decode(tmp_path / "float.tif"))[..., 0].tolist() == [[0, 0, 0], [0, 128, 255]]
+
+
+def test_warnings_about_images_are_kept_quiet_and_all_others_are_left_alone():
+    program = """
+import warnings, zoo
+from showtell.images import Preprocess
+
+photograph, large = zoo.encoded(zoo.photograph()), zoo.png_of(10_000, 10_000)
+broken = photograph[:2] + bytes.fromhex("ffe1 0010") + b"Exif\\0\\0MM\\0*\\0\\0\\xff\\xff" + photograph[2:]
+list(Preprocess().load_all([large, photograph, broken] * 40))
+warnings.warn("of another")
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "8"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == "<string>:8: UserWarning: of another\n"
+
+
+def test_a_large_image_takes_memory_once(tmp_path):
+    program = """
+import resource, sys
+from showtell.images import Preprocess
+
+for loaded in Preprocess().load_all(sys.argv[1:]):
+    assert loaded.shape == (224, 224, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (5200, 5200)).save(path, compress_level=1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "8"}
+    peaks = []
+    for count in (1, 4):
+        command = [sys.executable, "-c", program, *[str(path)] * count]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout))
+    one, four = peaks
+    assert four < 2 * one
 
 
 def test_bytes_are_decoded_like_files(tmp_path):
@@ -154,6 +225,23 @@ def test_many_images_come_in_order_with_errors_in_their_places(tmp_path):
             assert isinstance(item, ImageError) and f"{number}.png" in str(item)
         else:
             assert item[0, 0, 0] == number
+
+
+def test_a_folder_that_may_not_be_listed_is_told_of(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", "RGB", RED)
+    (tmp_path / "private").mkdir()
+    listing = os.scandir
+
+    def refusing(path):  # to root, nothing is forbidden
+        if Path(path).name == "private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert list(find([tmp_path])) == [tmp_path / "a.png", tmp_path / "private"]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ImageError, match="private': a folder that may not be read"):
+        decode(tmp_path / "private")
 
 
 def test_finding_images_in_folders_and_naming_them(tmp_path):

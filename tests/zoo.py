@@ -94,7 +94,7 @@ def _colours() -> list[Exhibit]:
         _file("16 bits", "deep.png", encoded(deep, "PNG")),
         _file("16 bits", "deep16.tif", encoded(deep, "TIFF")),
         _file("CMYK with Adobe's marker", "adobe.jpg", cmyk),
-        _file("CMYK without", "cmyk.jpg", _without_adobe(cmyk)),
+        _file("CMYK without", "cmyk.jpg", without_adobe(cmyk)),
         _file("palette", "palette.png", encoded(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG")),
         _file("transparent (over white)", "clear.png", encoded(clear, "PNG")),
         _file("transparent (over white)", "seethrough.webp", encoded(clear, "WEBP")),
@@ -152,8 +152,8 @@ def _sizes() -> list[Exhibit]:
         _file("one pixel", "one.png", encoded(image.resize((1, 1)), "PNG")),
         _file("30,000 x 2", "wide.png", encoded(image.resize((30_000, 2)), "PNG")),
         _file("2 x 30,000", "tall.jpg", encoded(image.resize((2, 30_000)))),
-        _file("decompression bomb", "bomb.png", _png_of(30_000, 30_000), TOO_LARGE),
-        _file("just below the limit, and empty", "empty.png", _png_of(13_000, 13_000), DAMAGED),
+        _file("decompression bomb", "bomb.png", png_of(30_000, 30_000), TOO_LARGE),
+        _file("just below the limit, and empty", "empty.png", png_of(13_000, 13_000), DAMAGED),
     ]
 
 
@@ -199,13 +199,14 @@ def _names() -> list[Exhibit]:
     ]
 
 
-def _without_adobe(jpeg: bytes) -> bytes:
+def without_adobe(jpeg: bytes) -> bytes:
+    """Return a JPEG file without the marker by which Adobe's programs tell how colours are stored."""
     place = jpeg.index(b"\xff\xee")
     length = struct.unpack(">H", jpeg[place + 2 : place + 4])[0]
     return jpeg[:place] + jpeg[place + 2 + length :]
 
 
-def _png_of(width: int, height: int) -> bytes:
+def png_of(width: int, height: int) -> bytes:
     """Return a PNG that claims to be so large, with hardly anything in it."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:

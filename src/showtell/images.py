@@ -4,15 +4,17 @@ import os
 import re
 import warnings
 from collections.abc import Container, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from showtell.errors import ConfigurationError, ImageError
 from showtell.parallel import in_threads
@@ -22,6 +24,14 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 MAX_PIXELS = 175_000_000
 # Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
 DECODED_AHEAD = 8
+# Images of more pixels are decoded one at a time: most formats are whole in memory then, several times over.
+LARGE = 25_000_000
+_one_large = Lock()
+# Blocks of more than 32 MB go back to the system when they are free; smaller ones, each thread would keep for itself.
+Image.core.set_block_size(64 << 20)
+
+# Of broken metadata and many pixels, which do not matter here. Not catch_warnings: one thread would undo another's.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 _HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
 # The RAW formats of Canon (CR3), Fujifilm, Olympus and Panasonic; others begin like a TIFF.
@@ -33,6 +43,17 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+
+# By the orientation of EXIF.
+_TURNS: dict[int | None, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -95,14 +116,16 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
         # A FIFO or device would block for ever.
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise ImageError(f"{name}: {_what_it_is(Path(source))}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning and broken metadata: the limit below decides
-            with _open(source) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-                if at_least is not None:
-                    image.draft("RGB", (at_least, at_least))
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with opened(source) as image:
+            if image.format == "EPS":
+                raise ImageError(f"{name}: EPS is a program, and is not run; export it as PNG first")
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+            if at_least is not None:
+                image.draft("RGB", (at_least, at_least))
+            with _one_large if image.width * image.height > LARGE else nullcontext():
+                image.load()
+                return _to_rgb(_upright(image))
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -122,12 +145,15 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
 
 
 def _what_it_is(path: Path) -> str:
+    if path.is_dir():
+        return "a folder, not an image" if os.access(path, os.R_OK | os.X_OK) else "a folder that may not be read"
     if path.exists():
         return "not a file"
     return "a link to a file that is not there" if path.is_symlink() else "no such file"
 
 
-def _open(source: str | Path | bytes) -> Image.Image:
+def opened(source: str | Path | bytes) -> Image.Image:
+    """Open an image by its head, not decoded yet; HEIC, too, where its decoder is. Raises what Pillow raises."""
     try:
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     except UnidentifiedImageError:
@@ -154,36 +180,49 @@ def _head(source: str | Path | bytes) -> bytes:
         return file.read(16)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken EXIF, of which decoders raise whatever they like; the picture is whole
+        return image
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # 16 bits and more: Pillow's own conversion would clip everything above 255.
-        pixels = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else 1.0
-        scale = 255.0 / max(top, float(pixels.max(initial=0.0)))
-        return Image.fromarray((pixels.clip(0) * scale).astype(np.uint8)).convert("RGB")
+        pixels = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        top = max(65535.0 if image.mode.startswith("I") else 1.0, float(pixels.max(initial=0.0)))
+        pixels *= 255.0 / top
+        return Image.fromarray(pixels.clip(0, 255, out=pixels).round(out=pixels).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
+        white = Image.new("RGB", layer.size, "white")
+        white.paste(layer, mask=layer)
+        return white
     return image.convert("RGB")
 
 
 def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES) -> Iterator[Path]:
     """Yield files as they are named, and for each folder the files in it with a known suffix, sorted by name.
 
-    A named file is yielded whether or not it exists or is an image: reading it will tell. What is hidden is left out.
+    A named file is yielded whether or not it exists or is an image: reading it will tell. So is a folder that cannot be
+    listed. What is hidden is left out.
 
     Args:
         paths: files and folders.
         recursive: search the folders in a folder, too.
         suffixes: the suffixes, in lower case; by default those of images.
     """
+    unlisted: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             yield path
             continue
         seen: set[tuple[int, int]] = set()
-        for folder, folders, names in os.walk(path, followlinks=True):
+        walk = os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename)), followlinks=True)
+        for folder, folders, names in walk:
             here = Path(folder).stat()
             if (here.st_dev, here.st_ino) in seen:  # a link to a folder above
                 folders.clear()
@@ -193,6 +232,7 @@ def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Containe
             for name in sorted(names):
                 if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                     yield Path(folder, name)
+    yield from unlisted
 
 
 def named(folder: Path) -> list[tuple[str, Path]]:
