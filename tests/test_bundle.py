@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from onnx import helper, numpy_helper
 from showtell.bundle import FILES, MANIFEST, Bundle
 from showtell.confidence import Calibration, Familiarity
 from showtell.encoder import EncoderInfo
-from showtell.errors import BundleError
+from showtell.errors import BundleError, ShowtellError
 from showtell.images import Preprocess
 from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
@@ -49,6 +50,7 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
         "bundle format 99": text.replace('"format_version": 2', '"format_version": 99'),
         "cannot be understood": text.replace('"squash"', '"stretch"'),
         "cannot be understood (Json": "{",
+        "cannot be understood (RecursionError": "[" * 100_000,
         "cannot be understood (KeyError('format": "{}",
         "cannot be understood (TypeError": "[]",
     }
@@ -103,9 +105,37 @@ def test_a_folder_that_was_packed_as_a_whole_is_read(bundle, tmp_path):
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         archive.mkdir("captioner")
         archive.writestr("__MACOSX/captioner/._bundle.json", b"x")
+        archive.writestr("captioner/.DS_Store", b"x")
         for path in (tmp_path / "captioner").iterdir():
             archive.write(path, f"captioner/{path.name}")
     assert Bundle.load(tmp_path / "packed.zip") == bundle
+
+
+@pytest.mark.parametrize("folder", ["..", "../captioner", "a/b"])
+def test_an_archive_of_files_that_lie_elsewhere_is_refused(bundle, tmp_path, folder):
+    bundle.save(tmp_path / "captioner")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        for path in (tmp_path / "captioner").iterdir():
+            archive.write(path, f"{folder}/{path.name}")
+    with pytest.raises(BundleError, match="a bundle does not hold"):
+        Bundle.load(tmp_path / "packed.zip")
+
+
+def test_a_file_of_another_size_than_the_manifest_says_is_refused_unread(bundle, tmp_path):
+    bundle.save(tmp_path / "b")
+    with open(tmp_path / "b" / "encoder.onnx", "wb") as file:
+        file.truncate(1_500_000_000)  # it takes no room on the disk
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its size differs\)"):
+        Bundle.load(tmp_path / "b")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("read", [DocumentFrequencies.from_json, lambda text: Calibration.from_json(text, 3)])
+def test_parts_that_are_absurdly_deep_are_refused(read):
+    with pytest.raises(ShowtellError, match="ecursion"):
+        read("[" * 100_000)
 
 
 def test_a_model_that_would_read_another_file_is_refused_before_it_runs(bundle, tmp_path):

@@ -117,7 +117,7 @@ class Bundle:
             )
         except BundleError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, ShowtellError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShowtellError) as error:
             raise BundleError(f"{path}: {MANIFEST} cannot be understood ({error!r}); get the bundle again") from None
 
     def save(self, path: str | Path) -> None:
@@ -195,18 +195,20 @@ def _opened_zip(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], by
 
 
 def _without_folder(entries: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """Return entries by their names; where a folder was packed as a whole, by those within it."""
-    own = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
-    folders = {entry.filename.rpartition("/")[0] for entry in own}
-    folder = f"{min(folders)}/" if len(folders) == 1 and "" not in folders else ""
-    return {entry.filename.removeprefix(folder): entry for entry in own}
+    """Return entries by their names; where a folder was packed as a whole, by those within it, less what macOS adds."""
+    names = {entry.filename: entry for entry in entries if not entry.filename.startswith("__MACOSX/")}
+    folders = {name.rpartition("/")[0] for name in names}
+    folder = min(folders, default="")
+    if len(folders) > 1 or "/" in folder or folder in ("", ".."):
+        return names
+    return {name.removeprefix(f"{folder}/"): entry for name, entry in names.items() if name != f"{folder}/.DS_Store"}
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
-    if missing := [name for name in (MANIFEST, *FILES) if name not in sizes]:
-        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
     if unknown := set(sizes) - {MANIFEST, *FILES, *OPTIONAL_FILES}:
         raise BundleError(f"{path}: a bundle does not hold {min(unknown)!r}; it was not made by showtell export")
+    if missing := [name for name in (MANIFEST, *FILES) if name not in sizes]:
+        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
     if sum(sizes.values()) > MAX_BYTES:
         raise BundleError(f"{path}: {sum(sizes.values()):,} bytes are more than the limit of {MAX_BYTES:,}")
 

@@ -100,7 +100,7 @@ class Calibration:
             if shapes != ((channels,), (channels,), (3,)):
                 raise ValueError(f"shapes {shapes} for features of {channels} channels")
             return cls(**{**content, "familiarity": familiarity, "weights": weights})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"calibration.json cannot be understood ({error!r}); calibrate the bundle anew") from None
 
 

@@ -67,7 +67,7 @@ class DocumentFrequencies:
         try:
             content = json.loads(text)
             return cls(content["images"], content["counts"])
-        except (ValueError, KeyError, TypeError, AttributeError, ShowtellError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShowtellError) as error:
             raise ShowtellError(f"these are no document frequencies ({error}); make them anew") from None
 
     def to_json(self) -> str:
