@@ -96,6 +96,27 @@ def test_names_that_would_break_a_line_are_escaped(showtell, tmp_path):
     assert len(lines) == 2 and lines[0].split("\t")[0].endswith("a\\nb\\tc.jpg")
 
 
+def test_what_a_terminal_cannot_show_is_escaped(showtell, tmp_path):
+    for name in ("\N{DOG FACE}.jpg", "plain.jpg"):
+        (tmp_path / name).write_bytes(PHOTO.read_bytes())
+    for encoding in ("ascii", "latin-1"):
+        lines = showtell("caption", tmp_path, environment={"PYTHONIOENCODING": encoding}).stdout.splitlines()
+        assert [line.split("\t")[0] for line in lines] == [f"{tmp_path}/plain.jpg", f"{tmp_path}/\\U0001f436.jpg"]
+
+
+def test_what_went_wrong_is_one_line_whatever_the_name(showtell, tmp_path):
+    (tmp_path / "a\nb.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "a\nb.txt").mkdir()
+    refused = [
+        (["--sidecar", "--overwrite"], 2, "showtell: {0}/a\\nb.txt: Is a directory"),
+        (["--model", "a\nb.zip"], 2, "showtell: a\\nb.zip: no such bundle"),
+        (["--csv", tmp_path / "a\nb.txt"], 2, "showtell: {0}/a\\nb.txt: not a file"),
+    ]
+    for options, status, line in refused:
+        done = showtell("caption", tmp_path, *options, status=status)
+        assert done.stderr.startswith(line.format(tmp_path)) and "b.txt" not in done.stderr.split("\n", 1)[1]
+
+
 def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
     from showtell.captioner import DEFAULT_BUNDLE
 

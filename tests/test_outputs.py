@@ -265,6 +265,34 @@ def test_words_can_be_limited_and_forbidden(showtell, looking_bundle, night_imag
         assert why in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
 
 
+def test_an_image_with_the_longest_name_gets_a_text(showtell, looking_bundle, noise_images):
+    longest = noise_images / f"{'n' * 251}.png"
+    (noise_images / "00.png").rename(longest)
+    showtell("caption", longest, "--model", looking_bundle, "--sidecar")
+    assert longest.with_suffix(".txt").read_text() == "a dog\n"
+
+
+def test_what_a_killed_process_leaves_is_taken_for_nothing(showtell, dogs, noise_images, tmp_path):
+    (noise_images / "05.png").unlink()
+    program = """
+import os, signal, sys
+from showtell.files import written_whole
+
+for name in ("00.txt", "00.png"):
+    if os.fork() == 0:
+        with written_whole(os.path.join(sys.argv[1], name)) as temporary:
+            temporary.write_bytes(b"half a")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+"""
+    subprocess.run([sys.executable, "-c", program, str(noise_images)], check=True)
+    assert len(list(noise_images.glob(".00.*"))) == 2
+    lines = tmp_path / "captions.jsonl"
+    showtell(*dogs, "--sidecar", "--jsonl", lines)
+    assert len(objects(lines)) == 11 and all(entry["caption"] == "a dog" for entry in objects(lines))
+    assert sorted(path.name for path in noise_images.glob("[!.]*.txt")) == [f"{n:02}.txt" for n in range(12) if n != 5]
+
+
 def test_what_needs_review_gets_no_text_but_a_line(showtell, tmp_path):
     for name in ("000000126107.jpg", "000000129648.jpg"):
         (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())

@@ -1,11 +1,13 @@
 """Writing files so that a reader never sees half of one."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,12 @@ from showtell.errors import ConfigurationError
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    Missing parent folders are made. The temporary name keeps the suffix, because writers choose a format by it. What is
-    written there may be a folder, too.
+    Missing parent folders are made. The temporary name keeps the suffix, because writers choose a format by it. It is
+    hidden: what a killed process leaves is taken for nothing by anyone. What is written there may be a folder, too.
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(_temporary_name(path, str(os.getpid())))
     try:
         with naming(path, temporary):
             yield temporary
@@ -32,6 +34,18 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def unfinished(path: Path) -> Iterator[Path]:
+    """Yield what `written_whole` of any process has beside `path`, or has left there."""
+    return path.parent.glob(_temporary_name(path, "[0-9]*", glob.escape))
+
+
+def _temporary_name(path: Path, process: str, escaped: Callable[[str], str] = str) -> str:
+    """Return a name that is not too long where that of `path` is not; its checksum tells long names apart."""
+    start = os.fsdecode(os.fsencode(path.stem)[:100])
+    checksum = zlib.crc32(os.fsencode(path.name))
+    return f"{escaped(f'.{start}.{checksum:08x}')}.{process}.tmp{escaped(path.suffix)}"
 
 
 def make_folder(folder: Path) -> None:

@@ -1,14 +1,13 @@
 """One process at a time for each output."""
 
 import errno
-import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from showtell.errors import ConfigurationError
-from showtell.files import make_folder, naming, remove
+from showtell.files import make_folder, naming, remove, unfinished
 
 try:
     import fcntl
@@ -41,8 +40,8 @@ def only_one(output: str | Path, *beside: Path) -> Iterator[None]:
         descriptor = _locked(lock, output)
     try:
         for path in (output, *beside):
-            for unfinished in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.tmp{glob.escape(path.suffix)}"):
-                remove(unfinished)
+            for left in unfinished(path):
+                remove(left)
         yield
     finally:
         if fcntl:

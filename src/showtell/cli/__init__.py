@@ -6,13 +6,14 @@ Results go to standard output, everything else to standard error.
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, scoring, serving, training
-from showtell.cli.options import fail, held
+from showtell.cli.options import fail, held, reason
 from showtell.errors import ShowtellError
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line; errors that a user can mend become one line."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal need not have every letter of a name or a caption
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with held:
             try:
@@ -39,7 +42,7 @@ def main() -> NoReturn:
         sys.exit(2)
     except OSError as error:
         _give_up_output()
-        fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        fail(reason(error) if error.filename else f"input or output: {error.strerror or error}")
     sys.exit(0)
 
 

@@ -35,7 +35,7 @@ held = ExitStack()
 
 def fail(message: str) -> NoReturn:
     """Say in one line that nothing could be done, and leave with exit status 2."""
-    say(f"showtell: {message}")
+    say(f"showtell: {printable(message)}")
     sys.exit(2)
 
 
@@ -46,9 +46,12 @@ def say(line: str) -> None:
 
 def reason(error: Exception) -> str:
     """Return what went wrong in one line."""
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    if isinstance(error, OSError) and error.filename:
+        # A file that could not be renamed was to get the second name.
+        return printable(f"{error.filename2 or error.filename}: {error.strerror}")
+    return printable(str(error))
 
 
-def printable(path: str) -> str:
-    """Return a path for a line of text: a name may hold line breaks, colours of a terminal, bytes that are no text."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)
+def printable(text: str) -> str:
+    """Return a text as one line: a path may hold line breaks, colours of a terminal, bytes that are no text."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
