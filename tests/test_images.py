@@ -154,8 +154,8 @@ def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
-        (b"\0\0\0\x18ftypheic", "HEIC needs a decoder; pip install"),
-        (b"\0\0\0\x18ftypmif1", "HEIC needs a decoder; pip install"),
+        (b"\0\0\0\x18ftypheic", "HEIC needs a decoder; pip install|decoder knows no such HEIC"),
+        (b"\0\0\0\x18ftypmif1", "HEIC needs a decoder; pip install|decoder knows no such HEIC"),
         (b"\0\0\0\x18ftypcrx ", "camera RAW cannot be read; export it as JPEG"),
         (b"FUJIFILMCCD-RAW 0201", "camera RAW cannot be read; export it as JPEG"),
         (b"IIRO\x08\0", "camera RAW cannot be read; export it as JPEG"),
@@ -169,6 +169,17 @@ def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head, reason):
             decode(source)
     with pytest.raises(ImageError, match="not an image in a format"):
         decode(b"." + content)
+
+
+def test_without_its_decoder_heic_is_refused_with_advice():
+    program = """
+import sys
+sys.modules["pillow_heif"] = None  # as if it were not installed
+from showtell.images import decode
+decode(bytes(4) + b"ftypheic" + bytes(99))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "HEIC needs a decoder; pip install 'showtell[heic]', or export it as JPEG first" in done.stderr
 
 
 def test_heic_is_read_where_its_decoder_is_installed(tmp_path):

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ PHOTOGRAPH = Path(__file__).parent.parent / "examples" / "000000129648.jpg"
 
 CAPTION = "a caption"
 NO_IMAGE = "not an image in a format that can be read here"
+EMPTY = "the file is empty"
 DAMAGED = "damaged or unreadable"
 NOT_A_FILE = "not a file"
 MISSING = "a link to a file that is not there"
 TOO_LARGE = "more than 175,000,000 pixels"
 HEIC = "HEIC needs a decoder"
 RAW = "camera RAW cannot be read"
+PROGRAM = "EPS is a program, and is not run"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def make(folder: Path) -> list[Exhibit]:
     folder.mkdir(parents=True, exist_ok=True)
     made = exhibits()
     for each in made:
-        each.write(Path(os.fsdecode(os.fsencode(folder) + b"/" + each.name)))
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + each.name))
+        path.parent.mkdir(exist_ok=True)
+        each.write(path)
     return made
 
 
@@ -115,13 +120,23 @@ def _formats() -> list[Exhibit]:
         _file("animated (first frame)", "waving.webp", encoded(image, "WEBP", **frames)),
         _file("wrong suffix", "png.jpg", encoded(image, "PNG")),
         _file("wrong suffix", "jpeg.webp", encoded(image)),
-        _file(
-            "HEIC, damaged or without pillow-heif", "phone.heic", struct.pack(">I", 24) + b"ftypheic" + bytes(99), HEIC
-        ),
         _file("camera RAW", "camera.jpg", b"FUJIFILMCCD-RAW 0201" + bytes(99), RAW),
+        _file(
+            "EPS named .jpg",
+            "program.jpg",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+            PROGRAM,
+        ),
+        _file("two pictures in one JPEG", "two.jpg", encoded(image, "MPO", save_all=True, append_images=[image])),
+        _file("a film behind the JPEG", "film.jpg", encoded(image) + bytes(5000)),
+        _file("broken EXIF", "badexif.webp", encoded(image, "WEBP", exif=b"Exif\0\0MM")),
     ]
     if features.check("avif"):
         made.append(_file("AVIF, if Pillow has it", "new.avif", encoded(image, "AVIF")))
+    if find_spec("pillow_heif"):
+        made.append(_file("HEIC, if pillow-heif is there", "live.heic", _heic(image)))
+    damaged = b"\0\0\0\x18ftypheic" + bytes(99)
+    made.append(_file("damaged HEIC", "phone.heic", damaged, DAMAGED if find_spec("pillow_heif") else HEIC))
     return made
 
 
@@ -153,17 +168,17 @@ def _sizes() -> list[Exhibit]:
         _file("30,000 x 2", "wide.png", encoded(image.resize((30_000, 2)), "PNG")),
         _file("2 x 30,000", "tall.jpg", encoded(image.resize((2, 30_000)))),
         _file("decompression bomb", "bomb.png", png_of(30_000, 30_000), TOO_LARGE),
-        _file("just below the limit, and empty", "empty.png", png_of(13_000, 13_000), DAMAGED),
+        _file("just below the limit, and empty", "vast.png", png_of(13_000, 13_000), DAMAGED),
     ]
 
 
 def _damaged() -> list[Exhibit]:
     jpeg, png = encoded(photograph()), encoded(photograph(), "PNG")
-    made = []
-    for tenth in range(10):
-        outcome = DAMAGED if tenth else NO_IMAGE
-        cut = len(jpeg) * tenth // 10
-        made.append(_file("cut off at every tenth", f"cut{tenth}.jpg", jpeg[:cut], outcome))
+    made = [_file("empty", "empty.jpg", b"", EMPTY)]
+    for suffix, whole in (("jpg", jpeg), ("png", png), ("webp", encoded(photograph(), "WEBP"))):
+        for tenth in range(1, 10):
+            cut = whole[: len(whole) * tenth // 10]
+            made.append(_file("JPEG, PNG and WebP cut off at every tenth", f"{suffix}{tenth}.{suffix}", cut, DAMAGED))
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 4
     made.append(_file("a bit flipped in PNG, which has checksums", "flippedpng.png", bytes(flipped), DAMAGED))
@@ -192,11 +207,22 @@ def _names() -> list[Exhibit]:
         "emoji in the name": "\N{DOG FACE}.jpg".encode(),
         "quotes and dashes in the name": b'--"it\'s".jpg',
         "a name that is not UTF-8": b"caf\xe9.jpg",
+        "the longest name that there may be": b"n" * 251 + b".jpg",
+        "in a folder named .jpg": b"album.jpg/within.jpg",
     }
+    odd = b"no\ncaf\xe9.jpg"
     return [
-        Exhibit(kind, name, CAPTION, lambda path, content=content: path.write_bytes(content))
-        for kind, name in names.items()
+        *(Exhibit(kind, name, CAPTION, lambda path: path.write_bytes(content)) for kind, name in names.items()),
+        Exhibit("no image, in a name of lines that are not UTF-8", odd, NO_IMAGE, lambda path: path.write_bytes(b"no")),
     ]
+
+
+def _heic(image: Image.Image) -> bytes:
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer)
+    return buffer.getvalue()
 
 
 def without_adobe(jpeg: bytes) -> bytes:

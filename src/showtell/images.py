@@ -129,10 +129,15 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
     except ImageError:
         raise
     except UnidentifiedImageError:
-        if _HEIC.match(_head(source)):
+        head = _head(source)
+        if not head:
+            raise ImageError(f"{name}: the file is empty") from None
+        if _HEIC.match(head) and _has_heic_decoder():
+            raise ImageError(f"{name}: damaged or unreadable (its decoder knows no such HEIC)") from None
+        if _HEIC.match(head):
             advice = "pip install 'showtell[heic]', or export it as JPEG first"
             raise ImageError(f"{name}: HEIC needs a decoder; {advice}") from None
-        if _RAW.match(_head(source)):
+        if _RAW.match(head):
             raise ImageError(f"{name}: camera RAW cannot be read; export it as JPEG first") from None
         raise ImageError(f"{name}: not an image in a format that can be read here") from None
     except Image.DecompressionBombError:

@@ -2,10 +2,8 @@
 
 import asyncio
 import hmac
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 
 from fastapi.responses import JSONResponse
 from PIL import Image
@@ -14,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from showtell.errors import ConfigurationError
+from showtell.images import opened
 
 # Others that Pillow reads would run programs (EPS) or are no photographs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 MEGABYTE = 1_000_000
 RETRY_AFTER = {"Retry-After": "1"}
 CLOSE = {"Connection": "close"}
@@ -181,10 +180,8 @@ def fault(content: bytes, settings: Settings) -> str | None:
     if not content:
         return "the file is empty"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(BytesIO(content)) as image:
-                format_, width, height = image.format, image.width, image.height
+        with opened(content) as image:
+            format_, width, height = image.format, image.width, image.height
     except Image.DecompressionBombError:
         return f"more than {settings.max_pixels:,} pixels; make the image smaller"
     except Exception:  # decoding it will tell more
