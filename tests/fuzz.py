@@ -1,9 +1,10 @@
 """Damaged files by the thousand: whatever is in them, showtell answers with a result or with a ShowtellError, and soon.
 
-    python tests/fuzz.py [--images 10000] [--captions 10000] [--bundles 10000] [--seed 0]
+    python tests/fuzz.py [--images 10000] [--other-images 10000] [--captions 10000] [--bundles 10000] [--seed 0]
 
 Each kind is tried in a process of its own, which is watched: a crash or a hang is counted, and the rest goes on. It
-prints a row of Markdown for each kind, and ends with exit status 1 if anything but results and errors came out.
+prints a row of Markdown for each kind, and ends with exit status 1 if anything but results and errors came out, or if
+memory has grown.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import zoo
 from conftest import LOOKING_GRAPHS, save_looking_bundle
+from PIL import ExifTags, Image
 
 from showtell import captions
 from showtell.bundle import Bundle
@@ -31,7 +33,9 @@ from showtell.errors import ShowtellError
 from showtell.images import Preprocess
 from showtell.metrics_cider import DocumentFrequencies
 
+ARCHIVE = "the .zip file itself"
 HANG = 30.0  # seconds
+GROWTH = 100.0  # MB that a process may hold more at its end than when a tenth was done
 MEMORY = 6 << 30  # bytes that a process may address; a model may ask for any amount
 
 # Tries a case; tells whether the file was still good.
@@ -59,10 +63,43 @@ def mutated(content: bytes, generator: np.random.Generator) -> bytes:
 
 
 def image_case(folder: Path) -> Case:
-    """Decode damaged JPEG, PNG and WebP files."""
+    """Decode damaged JPEG, PNG and WebP files, with the metadata, colours and frames that each may have."""
     picture = zoo.photograph(96)
-    files = [zoo.encoded(picture, name) for name in ("JPEG", "PNG", "WEBP")]
-    files.append(zoo.encoded(picture, "JPEG", progressive=True))
+    clear = picture.convert("RGBA")
+    clear.putalpha(picture.convert("L"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    files = [zoo.encoded(picture, name, exif=exif) for name in ("JPEG", "PNG", "WEBP")]
+    files += [
+        zoo.encoded(picture, "JPEG", progressive=True),
+        zoo.encoded(picture.convert("CMYK"), "JPEG"),
+        zoo.encoded(picture.convert("P"), "PNG"),
+        zoo.encoded(clear, "PNG"),
+        zoo.encoded(clear, "WEBP", lossless=True),
+        zoo.encoded(picture, "WEBP", save_all=True, append_images=[picture.rotate(90)]),
+    ]
+    return _decoding(files)
+
+
+def other_image_case(folder: Path) -> Case:
+    """Decode damaged files of the other formats."""
+    picture = zoo.photograph(96)
+    deep = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    files = [
+        zoo.encoded(picture, name)
+        for name in ("GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "PSD", "AVIF")
+        if name in Image.SAVE
+    ]
+    files += [
+        zoo.encoded(picture, "TIFF", compression="tiff_lzw"),
+        zoo.encoded(picture, "TIFF", compression="jpeg"),
+        zoo.encoded(deep, "TIFF", compression="tiff_deflate"),
+        zoo.encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(90)]),
+    ]
+    return _decoding(files)
+
+
+def _decoding(files: Sequence[bytes]) -> Case:
     preprocess = Preprocess()
 
     def case(generator: np.random.Generator) -> bool:
@@ -103,7 +140,7 @@ def caption_case(folder: Path) -> Case:
 
 
 def bundle_case(folder: Path) -> Case:
-    """Load bundles with a damaged file whose checksum fits, and caption with them."""
+    """Load bundles that are damaged, mostly a file whose checksum fits, and caption with them."""
     tiny = save_looking_bundle(folder / "tiny", LOOKING_GRAPHS)
     # It gets what else a bundle may have, of few numbers.
     plain = Bundle.load(tiny)
@@ -116,7 +153,7 @@ def bundle_case(folder: Path) -> Case:
     picture = zoo.encoded(zoo.photograph(96))
 
     def case(generator: np.random.Generator) -> bool:
-        names = sorted({*bundle.files, "bundle.json"} - {"MODEL_CARD.md"})
+        names = sorted({*bundle.files, "bundle.json", ARCHIVE} - {"MODEL_CARD.md"})
         name = names[generator.integers(len(names))]
         target = folder / f"damaged{generator.integers(1 << 62)}.zip"
         try:
@@ -125,6 +162,9 @@ def bundle_case(folder: Path) -> Case:
                 manifest = target.with_suffix("") / name
                 manifest.write_bytes(mutated(manifest.read_bytes(), generator))
                 target = target.with_suffix("")
+            elif name == ARCHIVE:
+                bundle.save(target)
+                target.write_bytes(mutated(target.read_bytes(), generator))
             else:
                 files = {**bundle.files, name: mutated(bundle.files[name], generator)}
                 replace(bundle, files=files).save(target)
@@ -155,16 +195,20 @@ def mistaken_case(folder: Path) -> Case:
     return case
 
 
-KINDS = {"images": image_case, "captions": caption_case, "bundles": bundle_case}
+KINDS = {
+    "images": image_case,
+    "other_images": other_image_case,
+    "captions": caption_case,
+    "bundles": bundle_case,
+}
 CASES = {**KINDS, "mistakes": mistaken_case}
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--captions", type=int, default=10_000)
-    parser.add_argument("--bundles", type=int, default=10_000)
+    for kind in KINDS:
+        parser.add_argument(f"--{kind.replace('_', '-')}", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = vars(parser.parse_args())
     print("| files | tried | still good | refused | anything else | slowest | memory at start, most, end |")
@@ -189,13 +233,17 @@ class Found:
         self.slowest = 0.0
         self.memory: list[float] = []
 
+    def grown(self) -> float:
+        """Return how much more memory, in MB, was held at the end than when a tenth was done."""
+        return self.memory[-1] - self.memory[len(self.memory) // 10] if self.memory else 0.0
+
     def row(self) -> str:
         """Return it as a row of the table."""
         tried = self.good + self.refused + len(self.wrong)
         held = self.memory or [0.0]
         memory = f"{held[0]:.0f}, {max(held):.0f}, {held[-1]:.0f} MB"
         cells = (f"{tried:,}", f"{self.good:,}", f"{self.refused:,}", len(self.wrong), f"{self.slowest:.2f} s", memory)
-        return f"| {self.kind} | {' | '.join(map(str, cells))} |"
+        return f"| {self.kind.replace('_', ' ')} | {' | '.join(map(str, cells))} |"
 
 
 def run(kind: str, count: int, seed: int) -> Found:
@@ -224,6 +272,8 @@ def run(kind: str, count: int, seed: int) -> Found:
             found.wrong.append(f"{kind} {number}: {'hangs' if hangs else f'crashes ({process.exitcode})'}")
             number += 1
         process.join()
+    if found.grown() > GROWTH:
+        found.wrong.append(f"{kind}: its memory has grown by {found.grown():.0f} MB")
     return found
 
 
@@ -237,6 +287,7 @@ def _heard(connection: Connection) -> Iterator[tuple[str, float, float]]:
 
 def _work(kind: str, first: int, count: int, seed: int, connection: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff tells of each damage there
     with tempfile.TemporaryDirectory() as folder:
         case = CASES[kind](Path(folder))
         for number in range(first, count):

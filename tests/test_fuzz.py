@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 
-@pytest.mark.parametrize(("kind", "count"), [("images", 400), ("captions", 400), ("bundles", 400)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("images", 300), ("other_images", 300), ("captions", 300), ("bundles", 300)]
+)
 def test_damaged_files_give_a_result_or_a_clear_error(kind, count):
     found = fuzz.run(kind, count, seed=1)
     assert not found.wrong
