@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zoo
@@ -37,6 +38,9 @@ ARCHIVE = "the .zip file itself"
 HANG = 30.0  # seconds
 GROWTH = 100.0  # MB that a process may hold more at its end than when a tenth was done
 MEMORY = 6 << 30  # bytes that a process may address; a model may ask for any amount
+
+STRANGE = (None, True, 0, -1, 1, 2.5, 7, 10**5, 10**9, 10**30, -(10**400), 1e308, float("nan"), float("inf"))
+STRANGE += ("", "a", "\0", "\ud800", "x" * 10_000, [], [[]], {}, [0], ["a"], {"a": 0})
 
 # Tries a case; tells whether the file was still good.
 Case = Callable[[np.random.Generator], bool]
@@ -60,6 +64,25 @@ def mutated(content: bytes, generator: np.random.Generator) -> bytes:
             case 5 if generator.random() < 0.2:
                 del data[place:]
     return bytes(data)
+
+
+def altered(content: bytes, generator: np.random.Generator) -> bytes:
+    """Return JSON that is whole, but for a value that is another, or is gone."""
+    root = [json.loads(content)]
+    places: list[tuple[Any, Any]] = []
+    found: list[Any] = [root]
+    while found:
+        holder = found.pop()
+        for key in list(holder) if isinstance(holder, dict) else range(len(holder)):
+            places.append((holder, key))
+            if isinstance(holder[key], dict | list):
+                found.append(holder[key])
+    holder, key = places[generator.integers(len(places))]
+    if generator.random() < 0.1 and holder is not root:
+        del holder[key]
+    else:
+        holder[key] = STRANGE[generator.integers(len(STRANGE))]
+    return json.dumps(root[0]).encode()
 
 
 def image_case(folder: Path) -> Case:
@@ -132,7 +155,8 @@ def caption_case(folder: Path) -> Case:
 
     def case(generator: np.random.Generator) -> bool:
         name = sorted(files)[generator.integers(len(files))]
-        (folder / name).write_bytes(mutated(files[name].encode(), generator))
+        damage = altered if name.endswith(".json") and generator.random() < 0.5 else mutated
+        (folder / name).write_bytes(damage(files[name].encode(), generator))
         assert captions.read(folder / name)
         return True
 
@@ -155,18 +179,19 @@ def bundle_case(folder: Path) -> Case:
     def case(generator: np.random.Generator) -> bool:
         names = sorted({*bundle.files, "bundle.json", ARCHIVE} - {"MODEL_CARD.md"})
         name = names[generator.integers(len(names))]
+        damage = altered if name.endswith(".json") and generator.random() < 0.7 else mutated
         target = folder / f"damaged{generator.integers(1 << 62)}.zip"
         try:
             if name == "bundle.json":
                 bundle.save(target.with_suffix(""))
                 manifest = target.with_suffix("") / name
-                manifest.write_bytes(mutated(manifest.read_bytes(), generator))
+                manifest.write_bytes(damage(manifest.read_bytes(), generator))
                 target = target.with_suffix("")
             elif name == ARCHIVE:
                 bundle.save(target)
                 target.write_bytes(mutated(target.read_bytes(), generator))
             else:
-                files = {**bundle.files, name: mutated(bundle.files[name], generator)}
+                files = {**bundle.files, name: damage(bundle.files[name], generator)}
                 replace(bundle, files=files).save(target)
             loaded = Bundle.load(target)
             (result,) = Captioner([loaded]).caption([picture])

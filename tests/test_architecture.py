@@ -42,7 +42,7 @@ LAYERS = [
         "encoder",
     },
     {"vocabulary", "images", "progress", "stopping", "locks", "caption_formats", "alt_text", "fonts"},
-    {"errors", "files", "parallel", "quiet", "__init__"},
+    {"errors", "files", "parallel", "quiet", "typed", "__init__"},
 ]
 
 

@@ -258,7 +258,7 @@ def test_words_can_be_limited_and_forbidden(showtell, looking_bundle, night_imag
         (["--forbid", "zebra"], "'zebra' is not among the 6 words that the model knows"),
         (["--forbid", "a dog"], "'a dog' is not one word; give one at a time"),
         (["--forbid", "<end>"], "'<end>' is not among"),
-        (["--max-words", 0], "max_length must be 1 or more"),
+        (["--max-words", 0], "max_length must be 1 to 10000"),
         (["--min-words", 3, "--max-words", 2], "min_length must be 0 to max_length, 2"),
     ]:
         done = showtell(*command, *arguments, status=2)

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from showtell.errors import BundleError, ShowtellError
 from showtell.files import written_whole
 from showtell.metrics_cider import DocumentFrequencies
 from showtell.search import SearchOptions
+from showtell.typed import typed
 from showtell.vocabulary import Vocabulary
 
 FORMAT_VERSION = 2
@@ -111,13 +113,13 @@ class Bundle:
                 EncoderInfo.from_dict(manifest["encoder"]),
                 dict(manifest["decoder"]),
                 str(manifest["precision"]),
-                SearchOptions(**{**manifest["search"], "forbidden": tuple(manifest["search"]["forbidden"])}),
+                _search_options(**manifest["search"]),
                 contents,
-                dict(manifest["scores"]),
+                {data: _numbers(**scores) for data, scores in manifest["scores"].items()},
             )
         except BundleError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShowtellError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ShowtellError) as error:
             raise BundleError(f"{path}: {MANIFEST} cannot be understood ({error!r}); get the bundle again") from None
 
     def save(self, path: str | Path) -> None:
@@ -152,6 +154,16 @@ class Bundle:
             },
         }
         return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+def _search_options(forbidden: Sequence[int], **others: Any) -> SearchOptions:
+    return typed(SearchOptions(forbidden=tuple(map(index, forbidden)), **others))
+
+
+def _numbers(**scores: float) -> dict[str, float]:
+    for score in scores.values():
+        float(score)
+    return scores
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from showtell.errors import BundleError
+from showtell.typed import typed
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,18 @@ class Calibration:
         try:
             content: dict[str, Any] = json.loads(text)
             known = content.pop("familiarity")
-            familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "clusters")))
-            weights = np.array(content["weights"])
+            with np.errstate(over="ignore"):
+                familiarity = Familiarity(*(np.array(known[name], np.float32) for name in ("centre", "clusters")))
+            weights = np.array(content["weights"], np.float64)
             shapes = familiarity.centre.shape, familiarity.clusters.shape[1:], weights.shape
             if shapes != ((channels,), (channels,), (3,)):
                 raise ValueError(f"shapes {shapes} for features of {channels} channels")
-            return cls(**{**content, "familiarity": familiarity, "weights": weights})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            calibration = typed(cls(**{**content, "familiarity": familiarity, "weights": weights}))
+            numbers = (familiarity.centre, familiarity.clusters, weights, calibration.familiar, calibration.fading)
+            if not all(np.isfinite(each).all() for each in numbers) or calibration.fading <= 0:
+                raise ValueError("numbers that cannot be")
+            return calibration
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleError(f"calibration.json cannot be understood ({error!r}); calibrate the bundle anew") from None
 
 

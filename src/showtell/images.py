@@ -22,6 +22,7 @@ from showtell.parallel import in_threads
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 # Just below Pillow's own limit, so that this one decides.
 MAX_PIXELS = 175_000_000
+MAX_SIZE = 10_000
 # Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
 DECODED_AHEAD = 8
 # Images of more pixels are decoded one at a time: most formats are whole in memory then, several times over.
@@ -72,8 +73,9 @@ class Preprocess:
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.resize not in ("squash", "crop") or self.interpolation not in _FILTERS:
-            raise ConfigurationError(f"{self} cannot be used: size must be positive, and the other two known words")
+        known = self.resize in ("squash", "crop") and self.interpolation in _FILTERS
+        if not (known and 1 <= self.size <= MAX_SIZE):
+            raise ConfigurationError(f"{self} cannot be used: size must be 1 to {MAX_SIZE}, the other two known words")
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Return the pixels of an RGB image as (size, size, 3) uint8."""

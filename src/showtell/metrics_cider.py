@@ -28,7 +28,7 @@ class DocumentFrequencies:
 
     def __init__(self, images: int, counts: Mapping[str, int]):
         """Raises ShowtellError if there is no image, or a count cannot be."""
-        if images < 1:
+        if not images >= 1:
             raise ShowtellError("no references: document frequencies need at least one image")
         for ngram, count in counts.items():
             if not 1 <= count <= images or len(ngram.split()) not in ORDERS:

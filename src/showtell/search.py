@@ -16,6 +16,7 @@ from showtell.vocabulary import END, PAD, START, UNK
 
 State = dict[str, np.ndarray]
 MAX_BEAM_SIZE = 1000
+MAX_LENGTH = 10_000
 
 
 class Step(Protocol):
@@ -88,7 +89,7 @@ class SearchOptions:
             ("n_best", self.n_best >= 1, "must be 1 or more"),
             ("n_best", self.decode != "beam" or self.n_best <= self.beam_size, "must be at most beam_size"),
             ("n_best", self.decode != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
-            ("max_length", self.max_length >= 1, "must be 1 or more"),
+            ("max_length", 1 <= self.max_length <= MAX_LENGTH, f"must be 1 to {MAX_LENGTH}"),
             ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length, {self.max_length}"),
             ("length_penalty", 0 <= self.length_penalty < np.inf, "must be 0 (none) or more"),
             ("no_repeat_ngram", self.no_repeat_ngram >= 0, "must be 0 (off) or more"),
