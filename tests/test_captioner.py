@@ -8,7 +8,7 @@ from conftest import EXAMPLES
 from showtell import Captioner
 from showtell.bundle import Bundle
 from showtell.captioner import DEFAULT_BUNDLE
-from showtell.errors import ImageError, MismatchError
+from showtell.errors import BundleError, ImageError, MismatchError
 from showtell.search import SearchOptions
 from showtell.vocabulary import Vocabulary
 
@@ -111,3 +111,11 @@ def test_an_ensemble_has_the_attention_of_its_members_that_have_any(looking_bund
     both = Captioner.load(looking_bundle, blind_bundle)
     assert both.has_attention
     assert both(night_image).attention == pytest.approx(Captioner.load(looking_bundle)(night_image).attention)
+
+
+def test_a_model_that_chooses_among_other_words_than_its_vocabulary_has_is_refused(looking_bundle, night_image):
+    bundle = Bundle.load(looking_bundle)
+    short = Vocabulary.from_words(["a"]).to_json().encode()
+    wrong = replace(bundle, files={**bundle.files, "vocabulary.json": short})
+    with pytest.raises(BundleError, match="chooses among 6 words, its vocabulary has 5"):
+        Captioner([wrong])(night_image)

@@ -10,7 +10,7 @@ import numpy as np
 from showtell.bundle import Bundle
 from showtell.confidence import Calibration, mean_log_prob
 from showtell.ensemble import Ensemble
-from showtell.errors import ImageError, MismatchError
+from showtell.errors import BundleError, ImageError, MismatchError
 from showtell.images import Preprocess, batched
 from showtell.parallel import in_threads
 from showtell.search import Hypothesis, SearchOptions, Step, search
@@ -155,10 +155,7 @@ class Captioner:
     @cached_property
     def step(self) -> Step:
         """The decoder, or the ensemble of decoders."""
-        steps = [
-            OnnxStep(*(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step")))
-            for bundle in self.bundles
-        ]
+        steps = [_decoder(bundle) for bundle in self.bundles]
         return Ensemble(steps) if len(steps) > 1 else steps[0]
 
     @cached_property
@@ -201,6 +198,15 @@ class Captioner:
         attention = None if found.attention is None else found.attention[seen]
         tokens = tuple(spelled[place] for place in seen)
         return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, tokens, attention, confidence)
+
+
+def _decoder(bundle: Bundle) -> OnnxStep:
+    step = OnnxStep(*(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step")))
+    if step.vocabulary_size != (words := len(bundle.vocabulary)):
+        raise BundleError(
+            f"the model chooses among {step.vocabulary_size} words, its vocabulary has {words}; export the bundle anew"
+        )
+    return step
 
 
 def _encode(encoder: OnnxEncoder, images: np.ndarray) -> np.ndarray:

@@ -73,6 +73,9 @@ class OnnxStep:
     and the state by its names, and gives `log_probabilities` (N, V) and, for every part of the state that changes, an
     output of its name with `next_` before it. Those parts begin as zeros, and are ready for the first word when the
     model has been fed with `<pad>`, which stands for the image. What the files do not give stays as it was.
+
+    Attributes:
+        vocabulary_size: V, the number of tokens that the model chooses among.
     """
 
     def __init__(self, start: onnxruntime.InferenceSession, step: onnxruntime.InferenceSession):
@@ -84,6 +87,7 @@ class OnnxStep:
         changing = {name.removeprefix(NEXT) for name in self._outputs}
         if not set(self._shapes) <= {*self._image_names, *changing} or "log_probabilities" not in self._outputs:
             raise BundleError("decoder_start.onnx and decoder_step.onnx do not belong together; export the bundle anew")
+        self.vocabulary_size = step.get_outputs()[self._outputs.index("log_probabilities")].shape[-1]
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""
