@@ -15,7 +15,7 @@ test: .venv/everything
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Damaged files by the ten thousand; a few minutes.
+# Damaged files by the ten thousand; some two minutes.
 fuzz: .venv/everything
 	$(BIN)/python tests/fuzz.py
 

@@ -557,6 +557,7 @@ def test_the_model_owns_its_state():
         ({"min_length": 21}, "min_length must be 0 to max_length, 20, not 21"),
         ({"min_length": -1}, "min_length must be 0 to"),
         ({"length_penalty": -0.1}, "length_penalty must be 0"),
+        ({"length_penalty": 10**30}, "length_penalty must be 0 .none. to 100"),
         ({"length_penalty": math.nan}, "length_penalty must be 0"),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram must be 0"),
         ({"forbidden": (END,)}, "forbidden must hold ids of words, 4 or more"),
@@ -564,6 +565,7 @@ def test_the_model_owns_its_state():
         ({"top_k": -1}, "top_k must be 0"),
         ({"top_p": 0.0}, "top_p must be more than 0"),
         ({"top_p": 1.1}, "top_p must be more than 0"),
+        ({"seed": -1}, "seed must be 0 or more"),
     ],
 )
 def test_options_that_cannot_work_are_refused(choices, message):

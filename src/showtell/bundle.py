@@ -191,7 +191,7 @@ def _opened_zip(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], by
     except Exception as error:  # zipfile, zlib and struct each raise their own on damaged archives
         raise failed(error) from None
     with archive:
-        entries = _without_folder([entry for entry in archive.infolist() if not entry.is_dir()])
+        entries = _without_folder([entry for entry in archive.infolist() if not entry.filename.endswith("/")])
         sizes = {name: entry.file_size for name, entry in entries.items()}
         _check_sizes(path, sizes)
         if sum(sizes.values()) > MAX_SHRINKAGE * path.stat().st_size:

@@ -91,12 +91,13 @@ class SearchOptions:
             ("n_best", self.decode != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
             ("max_length", 1 <= self.max_length <= MAX_LENGTH, f"must be 1 to {MAX_LENGTH}"),
             ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length, {self.max_length}"),
-            ("length_penalty", 0 <= self.length_penalty < np.inf, "must be 0 (none) or more"),
-            ("no_repeat_ngram", self.no_repeat_ngram >= 0, "must be 0 (off) or more"),
+            ("length_penalty", 0 <= self.length_penalty <= 100, "must be 0 (none) to 100"),
+            ("no_repeat_ngram", 0 <= self.no_repeat_ngram <= MAX_LENGTH, f"must be 0 (off) to {MAX_LENGTH}"),
             ("forbidden", all(word > UNK for word in self.forbidden), f"must hold ids of words, {UNK + 1} or more"),
-            ("temperature", 0 < self.temperature < np.inf, "must be more than 0"),
+            ("temperature", 0 < self.temperature <= 100, "must be more than 0 and at most 100"),
             ("top_k", self.top_k >= 0, "must be 0 (off) or more"),
             ("top_p", 0 < self.top_p <= 1, "must be more than 0 and at most 1"),
+            ("seed", self.seed is None or self.seed >= 0, "must be 0 or more"),
         ]
         for name, holds, rule in rules:
             if not holds:

@@ -31,15 +31,18 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
     # Between calls numpy works: spinning threads would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
             providers=["CPUExecutionProvider"],
             enable_fallback=0,  # to the same provider, with a banner on standard output
         )
+        # Bytes in a name that are no text come out only here.
+        _ = [(node.name, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
     except Exception as error:  # ONNX Runtime's own exception types are not public
         name = "the model" if isinstance(model, bytes) else str(model)
         raise BundleError(f"{name}: ONNX Runtime cannot load it ({' '.join(str(error).split())})") from None
+    return session
 
 
 def _run(
@@ -85,9 +88,10 @@ class OnnxStep:
         self._shapes = {node.name: tuple(node.shape[1:]) for node in step.get_inputs() if node.name != "tokens"}
         self._outputs = [node.name for node in step.get_outputs()]
         changing = {name.removeprefix(NEXT) for name in self._outputs}
-        if not set(self._shapes) <= {*self._image_names, *changing} or "log_probabilities" not in self._outputs:
+        shapes = {node.name: node.shape for node in step.get_outputs()}
+        if not set(self._shapes) <= {*self._image_names, *changing} or len(shapes.get("log_probabilities", ())) != 2:
             raise BundleError("decoder_start.onnx and decoder_step.onnx do not belong together; export the bundle anew")
-        self.vocabulary_size = step.get_outputs()[self._outputs.index("log_probabilities")].shape[-1]
+        self.vocabulary_size = shapes["log_probabilities"][1]
 
     def start(self, features: np.ndarray) -> State:
         """Take features (N, G, D) float32; return the state before the first word."""

@@ -8,19 +8,20 @@ _Instance = TypeVar("_Instance")
 
 
 def typed(instance: _Instance) -> _Instance:
-    """Return a dataclass if its fields have the types that are declared; whole numbers will do for floats.
+    """Return a dataclass if its fields have the types that are declared.
 
-    What is in a Literal or a container is not looked into.
-
-    Raises:
-        TypeError: if a field has another type.
-        OverflowError: if a whole number is too large for a float.
+    A whole number will do for a float, but no bool for a number. Literals and containers are not looked into.
+    Raises TypeError if a field has another type.
     """
     record: Any = instance
     for field in fields(record):
         value = getattr(record, field.name)
-        if field.type is float and isinstance(value, int):
-            float(value)
-        elif isinstance(field.type, type | UnionType) and not isinstance(value, field.type):
+        if isinstance(value, bool):
+            fits = field.type is bool
+        elif field.type is float:
+            fits = isinstance(value, int | float)
+        else:
+            fits = not isinstance(field.type, type | UnionType) or isinstance(value, field.type)
+        if not fits:
             raise TypeError(f"{field.name} is {str(value)[:40]!r}")
     return instance
