@@ -19,7 +19,7 @@ test: .venv/everything
 fuzz: .venv/everything
 	$(BIN)/python tests/fuzz.py
 
-# Kills and full disks, for some 15 minutes; given again, it goes on where it stopped.
+# Kills and full disks, for an hour or so; given again, it goes on where it stopped.
 faults: .venv/everything
 	$(BIN)/python tests/faults/long.py out/faults
 

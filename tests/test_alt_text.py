@@ -232,7 +232,7 @@ def test_texts_are_proposed_and_a_person_gets_a_list_of_the_others(showtell, sit
     assert {line.rstrip("\r\n") for line in removed} >= {"-![](/a%20skater.jpg)", '-<img src="a%20skater.jpg">'}
     assert len(added) == 2 and all("skateboarder" in line for line in added)
     assert f"{site}/blog/post.md:3: dog.jpg: needs a text by a person: the confidence" in done.stderr
-    assert "2 texts proposed in 2 of 2 files; --write writes them" in done.stderr
+    assert "texts proposed: 2, in 2 of 2 files; --write writes them" in done.stderr
     assert {path: path.read_bytes() for path in site.rglob("*.*")} == before
 
 
@@ -250,7 +250,7 @@ def test_write_changes_the_files_and_a_second_run_nothing(showtell, site, lookin
     showtell("alt-text", site, *command[3:])
     assert post.read_bytes().startswith(b"![a dog](/a%20skater.jpg)\n")
     done = showtell("alt-text", site, *command[3:])
-    assert done.stdout == "" and "0 texts written in 0 of 3 files" in done.stderr
+    assert done.stdout == "" and "texts written: 0, in 0 of 3 files" in done.stderr
 
 
 def test_errors_are_lines_and_the_rest_is_done(showtell, site, looking_bundle):
@@ -275,4 +275,4 @@ def test_a_page_that_cannot_be_written_is_told(showtell, site, looking_bundle):
     shutil.copy(site / "index.html", long)
     done = showtell("alt-text", site, "--model", looking_bundle, "--min-confidence", 0, "--write", status=1)
     assert "File name too long" in done.stderr and long.read_bytes().startswith(b"<img src")
-    assert b"a dog" in (site / "index.html").read_bytes() and "3 texts written in 2 of 3 files" in done.stderr
+    assert b"a dog" in (site / "index.html").read_bytes() and "texts written: 3, in 2 of 3 files" in done.stderr

@@ -91,11 +91,11 @@ def alt_text(
         sys.stdout.buffer.write(unified_diff(page.path, page.content, after))
         sys.stdout.buffer.flush()
     say(
-        f"showtell: {proposed} texts {'written' if write else 'proposed'} in {changed} of {len(pages)} files"
+        f"showtell: texts {'written' if write else 'proposed'}: {proposed}, in {changed} of {len(pages)} files"
         f"{'; --write writes them' if proposed and not write else ''}"
     )
     if failed or doubtful:
-        say(f"showtell: {failed + doubtful} images need a text by a person")
+        say(f"showtell: images that need a text by a person: {failed + doubtful}")
     if failed or unusable:
         raise typer.Exit(1)
 
