@@ -31,7 +31,10 @@ SHOWTELL = [sys.executable, "-m", "showtell"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 EPOCHS = 2
 SMALL = ["--epochs", EPOCHS, "--checkpoint-every", 2, "--sample-every", 5, "--batch-size", 8]
-SMALL += ["--embedding-size", 16, "--units", 16]
+SMALL += ["--embedding-size", 16, "--units", 16, "--validation-images", 4]
+PHASES = ["--grid", "--decoder", "show_attend_tell", "--scheduled-sampling", 0.25]
+PHASES += ["--fine-tuning-epochs", 1, "--fine-tuned-layers", 2, "--fine-tuning-images", 8]
+PHASES += ["--self-critical-epochs", 1, "--self-critical-images", 8, "--samples-per-image", 2]
 DONE_BEFORE = ("exists already", "is there already", "the run is finished", "have a caption already")
 
 
@@ -75,16 +78,18 @@ def said_by(bundle: Path, images: Path) -> Any:
 
 
 def training_of(folder: Path) -> Any:
-    """Return the checkpoints' names, the weights, and each epoch's validation loss of a run."""
-    run_folder = folder / "run"
-    checkpoints = sorted((run_folder / "checkpoints").iterdir())
-    history = [json.loads(line) for line in (run_folder / "history.jsonl").read_text().splitlines()]
-    return {
-        "checkpoints": [path.name for path in checkpoints],
-        "weights": weights_of(checkpoints[-1]),
-        "best": weights_of(run_folder / "best.keras"),
-        "history": [(record["epoch"], record["val_loss"], record["cider"]) for record in history],
-    }
+    """Return the checkpoints' names, the weights, and each epoch's validation loss, of every phase of a run."""
+    found = {}
+    for best in (folder / "run").rglob("best.keras"):
+        checkpoints = sorted((best.parent / "checkpoints").iterdir())
+        history = [json.loads(line) for line in (best.parent / "history.jsonl").read_text().splitlines()]
+        found[best.parent.name] = {
+            "checkpoints": [path.name for path in checkpoints],
+            "weights": weights_of(checkpoints[-1]),
+            "best": weights_of(best),
+            "history": [(record["epoch"], record["val_loss"], record["cider"]) for record in history],
+        }
+    return found
 
 
 @dataclass
@@ -128,7 +133,8 @@ def cases(data: Path) -> dict[str, Case]:
     images = data / "images"
     first = sorted((images / "images").iterdir())[0]
     mine = json.dumps({"path": str(first), "caption": "my own words"}) + "\n"
-    train = ["train", "-o", "FOLDER/run", "--images", images, *SMALL, "--validation-images", 4]
+    train = ["train", "-o", "FOLDER/run", "--images", images, *SMALL]
+    resume = ("run/checkpoints/step-*.keras", ["train", "-o", "FOLDER/run", "--resume"])
     found = [
         Case(
             "prepare",
@@ -137,12 +143,8 @@ def cases(data: Path) -> dict[str, Case]:
         ),
         Case("extract", ["extract", images, "-o", "FOLDER/f.npy"], bytes_of("f.npy", "f.json")),
         Case("caption --jsonl", ["caption", images, "--jsonl", "FOLDER/a.jsonl"], captions_of, {"a.jsonl": mine}),
-        Case(
-            "train",
-            train,
-            training_of,
-            resume=("run/checkpoints/step-*.keras", ["train", "-o", "FOLDER/run", "--resume"]),
-        ),
+        Case("train", train, training_of, resume=resume),
+        Case("train in three phases", [*train, *PHASES], training_of, resume=resume),
         Case(
             "export",
             ["export", data / "trained" / "run", "-o", "FOLDER/b.zip"],

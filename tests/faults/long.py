@@ -28,6 +28,7 @@ def plan(kills: int) -> Iterator[tuple[str, str, Fault, int]]:
         yield name, "disk full", fill_disk, few
         yield name, "two at a time", twice, few
     yield "train", "killed, and its newest checkpoint cut off", kill_and_truncate, few
+    yield "train in three phases", "killed", kill, few
     for name in ("export", "export to a folder"):
         yield name, "killed", kill, kills // 2
         yield name, "disk full", fill_disk, max(1, few // 2)
