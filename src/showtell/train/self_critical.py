@@ -1,6 +1,7 @@
 """The last phase: the decoder's own captions, rewarded by the metric that they will be measured with."""
 
 from collections.abc import Iterator, Sequence
+from sys import intern
 from typing import Any
 
 import keras
@@ -42,8 +43,10 @@ class SelfCritical(FrozenEncoder):
         self.steps_an_epoch = batches_in(len(training.images), self.settings.self_critical_images)
         self._before = before
         self._training = training
+        # Each word is kept once: apart, those of all captions take seven times the memory.
         self._references = [
-            [(*tokenize(caption), SPECIAL_TOKENS[END]) for caption in captions] for captions in training.references
+            [(*map(intern, tokenize(caption)), SPECIAL_TOKENS[END]) for caption in captions]
+            for captions in training.references
         ]
         self._frequencies = DocumentFrequencies.from_references(self._references)
         self._step: KerasStep | None = None
