@@ -59,3 +59,11 @@ def test_links_within_the_repository_lead_somewhere(page):
         assert (page.parent / target).exists(), target
         # The site has nothing but the pages.
         assert page.parent.name != "docs" or ".." not in target, target
+
+
+def test_the_map_of_the_files_names_each_module_and_nothing_else():
+    package = ROOT / "src" / "showtell"
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The files\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(?:src/showtell/)?((?:\w+/)*\w+\.py)`", section))
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("[!_]*.py")}
+    assert named == {name for name in modules if not name.startswith("cli/")}
