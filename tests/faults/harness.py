@@ -73,7 +73,7 @@ def said_by(bundle: Path, images: Path) -> Any:
     """Return captions by a bundle, and their log-probabilities; two exports differ in the order of nodes in a graph."""
     from showtell import Captioner
 
-    found = Captioner.load(bundle)(sorted((images / "images").iterdir()))
+    found = [result.captions[0] for result in Captioner.load(bundle).caption(sorted((images / "images").iterdir()))]
     return [(caption.text, round(caption.log_prob, 4)) for caption in found]
 
 
