@@ -1,4 +1,9 @@
 import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from conftest import EXAMPLES
@@ -129,9 +134,12 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
     [
         (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
         (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
-        (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size"),
+        (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size, 2, not 3"),
         (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv both name out"),
+        (["caption", PHOTO, "--n-best", 2, "--csv", "out"], "--csv and --sidecar hold one caption of an image"),
+        (["caption", "https://example.org/a.jpg"], "https://example.org/a.jpg: addresses, .tar and .parquet files"),
         (["info", "nowhere"], "no such bundle"),
+        (["info", EXAMPLES], "bundle.json is missing; name what showtell export has made"),
         (["prepare", "-o", "c.h5"], "--captions"),
         (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),
         (["extract", "nowhere", "-o", "f.npy"], "no folder with images"),
@@ -153,6 +161,23 @@ def test_mistakes_are_one_line_and_status_2(showtell, tmp_path, monkeypatch, arg
     done = showtell(*arguments, status=2)
     assert reason in done.stderr and done.stderr.startswith("showtell: ") and len(done.stderr.splitlines()) == 1
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_what_holds_unless_one_says_otherwise(showtell):
+    wide = {"COLUMNS": "300", "NO_COLOR": "1"}
+    assert "Captions followed at a time. (as the bundle says)" in showtell("caption", "--help", environment=wide).stdout
+    assert "any optimizer of Keras, by name (adam)" in showtell("train", "--help", environment=wide).stdout
+
+
+def test_camera_raw_in_a_folder_is_told_of_once(showtell, tmp_path):
+    for name in ("a.cr2", "b.NEF"):
+        (tmp_path / name).write_bytes(b"raw")
+    (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
+    done = showtell("caption", tmp_path)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == "note: 2 camera RAW files are left out; export them as JPEG first\n"
+    named = showtell("caption", tmp_path / "a.cr2", status=2).stderr
+    assert "a.cr2'" in named and "left out" not in named
 
 
 def test_info_tells_what_the_shipped_bundle_is(showtell):
@@ -194,6 +219,10 @@ def test_prepare_prints_a_summary(showtell, tmp_path):
     assert (tmp_path / "captions_vocab.json").exists()
     missing = showtell("prepare", "--captions", table, "--images", EXAMPLES, "-o", tmp_path / "d.h5", status=2)
     assert "2 of 2 captioned images are not in" in missing.stderr
+    table.write_text("path,caption\nexamples/000000126107.jpg,a dog\n")
+    above = showtell("prepare", "--captions", table, "--images", EXAMPLES, "-o", tmp_path / "d.h5", status=2)
+    assert f"names begin with examples/, so name the folder that it is in: {EXAMPLES.parent}\n" in above.stderr
+    showtell("prepare", "--captions", table, "--images", EXAMPLES.parent, "-o", tmp_path / "d.h5")
 
 
 def test_extract_names_what_it_cannot_read_and_goes_on(showtell, tmp_path):
@@ -202,3 +231,18 @@ def test_extract_names_what_it_cannot_read_and_goes_on(showtell, tmp_path):
     (tmp_path / "images" / "b.jpg").write_bytes(b"broken")
     done = showtell("extract", tmp_path / "images", "-o", tmp_path / "f.npy", status=1)
     assert "1 images, 1 x 1280 numbers each" in done.stdout and "b.jpg" in done.stderr
+
+
+def test_ctrl_c_while_extracting_keeps_what_is_done_and_tells_how_to_go_on(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(1000):
+        (tmp_path / "images" / f"{number:04}.jpg").symlink_to(PHOTO)
+    arguments = ["extract", str(tmp_path / "images"), "-o", str(tmp_path / "my features.npy")]
+    process = subprocess.Popen([sys.executable, "-m", "showtell", *arguments], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("*.partial*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.splitlines()[-1] == f"showtell: stopped; go on with: {shlex.join(['showtell', *arguments])}"
+    assert list(tmp_path.glob("*.partial*"))

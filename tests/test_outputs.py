@@ -229,7 +229,7 @@ def test_paths_come_from_standard_input(dogs, noise_images, looking_bundle):
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
         assert done.stdout == "".join(f"{name}\ta dog\n" for name in names), done.stderr
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr == "showtell: no images in -\n"
+    assert done.returncode == 2 and done.stderr == "showtell: no paths on standard input\n"
 
 
 def test_folders_below_are_searched_unless_one_asks_otherwise(showtell, dogs, noise_images):
@@ -259,7 +259,7 @@ def test_words_can_be_limited_and_forbidden(showtell, looking_bundle, night_imag
         (["--forbid", "a dog"], "'a dog' is not one word; give one at a time"),
         (["--forbid", "<end>"], "'<end>' is not among"),
         (["--max-words", 0], "max_length must be 1 to 10000"),
-        (["--min-words", 3, "--max-words", 2], "min_length must be 0 to max_length, 2"),
+        (["--min-words", 3, "--max-words", 2], "--min-words 3 is more than --max-words 2"),
     ]:
         done = showtell(*command, *arguments, status=2)
         assert why in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""

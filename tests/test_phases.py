@@ -15,6 +15,7 @@ from showtell.train.batches import TrainingSplit
 from showtell.train.cross_entropy import mix_own_words
 from showtell.train.decoders import MaskedCrossEntropy, ShowAttendTell, new_decoder
 from showtell.train.fine_tuning import EncoderDecoder, FineTuning, TwoRates, augment
+from showtell.train.phases import improves
 from showtell.train.run import Run, Sources, save_model
 from showtell.train.self_critical import SelfCritical, is_honest, mean_of_others, sampled_batch
 from showtell.vocabulary import END, PAD, START, Vocabulary
@@ -107,9 +108,9 @@ def test_samples_that_are_all_worth_the_same_teach_nothing(tmp_path):
 
 def test_epochs_cannot_lose_half_a_point_of_bleu_each(tmp_path):
     phase = self_critical_phase(tmp_path, [["red"], ["blue"]])
-    names = ("cider", "bleu_4", "repeated_bigrams")
+    names = ("cider", "bleu_4", "repeated_bigrams", "val_loss")
     first, second, third = (
-        dict(zip(names, values, strict=True)) for values in ((50, 20, 0), (51, 19.6, 0), (52, 19.3, 0))
+        dict(zip(names, values, strict=True)) for values in ((50, 20, 0, 2), (51, 19.6, 0, 2), (52, 19.3, 0, 2))
     )
     phase.run.write_history([first])
     assert phase.is_better(second, first)
@@ -260,3 +261,9 @@ def test_an_encoder_that_could_not_be_written_is_refused_before_training(fine_tu
     FineTuning(run, run, split)  # the one that ships is written without TensorFlow
     with pytest.raises(ConfigurationError, match="KERAS_BACKEND=tensorflow"):
         FineTuning(other, run, split)
+
+
+def test_of_epochs_with_the_same_cider_the_one_with_the_lower_loss_is_better():
+    zero, lower, higher = ({"cider": cider, "val_loss": loss} for cider, loss in ((0, 5.8), (0, 5.4), (1, 6.0)))
+    assert improves(lower, zero) and not improves(zero, lower) and not improves(zero, zero)
+    assert improves(higher, lower) and not improves(lower, higher)

@@ -551,7 +551,7 @@ def test_the_model_owns_its_state():
         ({"decode": "best"}, "decode must be"),
         ({"beam_size": 0}, "beam_size must be 1 to 1000, not 0"),
         ({"n_best": 0, "decode": "sample"}, "n_best must be 1 or more, not 0"),
-        ({"beam_size": 3, "n_best": 4}, "n_best must be at most beam_size, not 4"),
+        ({"beam_size": 3, "n_best": 4}, "n_best must be at most beam_size, 3, not 4"),
         ({"decode": "greedy", "n_best": 2}, "n_best must be 1 in greedy search, not 2"),
         ({"max_length": 0}, "max_length must be 1 to 10000"),
         ({"min_length": 21}, "min_length must be 0 to max_length, 20, not 21"),

@@ -323,7 +323,10 @@ def test_pages_may_load_nothing_from_elsewhere(looking):
 def test_what_cannot_work_is_told_before_anything_is_served(showtell, looking_bundle, tmp_path):
     (tmp_path / "token").write_text("\n")
     common = ("serve", "--model", looking_bundle, "--port", 0)
+    assert "token: the file is empty" in showtell(*common, "--token-file", tmp_path / "token", status=2).stderr
+    (tmp_path / "token").write_text("two words\n")
     assert "must be one word" in showtell(*common, "--token-file", tmp_path / "token", status=2).stderr
+    assert "cannot be read (No such file" in showtell(*common, "--token-file", tmp_path / "none", status=2).stderr
     assert "cannot be read" in showtell(*common, "--token-file", tmp_path / "absent", status=2).stderr
     assert "queue must be more than 0" in showtell(*common, "--queue", 0, status=2).stderr
     with socket.create_server(("127.0.0.1", 0)) as taken:

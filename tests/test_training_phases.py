@@ -13,9 +13,10 @@ import zipfile
 import h5py
 import pytest
 
+from showtell.errors import Interrupted
 from showtell.train import pipeline
 from showtell.train.run import Run
-from showtell.train.trainer import Interrupted, train
+from showtell.train.trainer import train
 
 SETTINGS = [
     *("--grid", "--decoder", "show_attend_tell", "--embedding-size", 16, "--units", 16, "--batch-size", 16),

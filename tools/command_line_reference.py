@@ -13,8 +13,8 @@ from showtell.cli import app
 
 OPENING = """# The command line
 
-`make docs` writes this page from the program; `showtell COMMAND --help` tells the same. In brackets is what holds
-unless you say otherwise.
+`make docs` writes this page from the program; `showtell COMMAND --help` tells the same. In round brackets
+at the end of a line is what holds unless you say otherwise.
 
 Results go to standard output, everything else to standard error. The exit status is 0 if all is done, 1 if some inputs
 failed and the others are done, 2 if nothing could be done, 130 after Ctrl-C.
@@ -79,7 +79,7 @@ def meaning(parameter: inspect.Parameter) -> str:
     if isinstance(told, OptionInfo) and parameter.default is parameter.empty:
         parts.append("Must be given.")
     elif kind is not bool and parameter.default not in (None, parameter.empty):
-        parts.append(f"[{parameter.default}]")
+        parts.append(f"({parameter.default})")
     return " ".join(parts)
 
 

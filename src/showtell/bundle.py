@@ -106,7 +106,7 @@ class Bundle:
                     )
                 listed = manifest["files"]
                 if missing := [name for name in OPTIONAL_FILES if name in listed and name not in sizes]:
-                    raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+                    raise BundleError(f"{path}: not a whole bundle, without {', '.join(missing)}; get it again")
                 present = [name for name in (*FILES, *OPTIONAL_FILES) if name in sizes]
                 contents = {name: _checked(path, name, sizes[name], listed[name], read) for name in present}
             return cls(
@@ -177,6 +177,8 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]
         raise BundleError(f"{path}: no such bundle; name a folder or a .zip file made by showtell export")
     names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
     sizes = {name: (path / name).stat().st_size for name in names}
+    if not names and (path / "history.jsonl").exists():
+        raise BundleError(f"{path}: a training run, no bundle; make one of it with: showtell export")
     _check_sizes(path, sizes)
     yield sizes, lambda name: (path / name).read_bytes()
 
@@ -219,8 +221,10 @@ def _without_folder(entries: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.Zip
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
     if unknown := set(sizes) - {MANIFEST, *FILES, *OPTIONAL_FILES}:
         raise BundleError(f"{path}: a bundle does not hold {min(unknown)!r}; it was not made by showtell export")
-    if missing := [name for name in (MANIFEST, *FILES) if name not in sizes]:
-        raise BundleError(f"{path}: not a whole bundle, {', '.join(missing)} is missing")
+    if MANIFEST not in sizes:
+        raise BundleError(f"{path}: no bundle, for {MANIFEST} is missing; name what showtell export has made")
+    if missing := [name for name in FILES if name not in sizes]:
+        raise BundleError(f"{path}: not a whole bundle, without {', '.join(missing)}; get it again")
     if sum(sizes.values()) > MAX_BYTES:
         raise BundleError(f"{path}: {sum(sizes.values()):,} bytes are more than the limit of {MAX_BYTES:,}")
 

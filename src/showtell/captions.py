@@ -171,7 +171,10 @@ def _text(path: Path) -> str:
 def _metadata_in(folder: Path) -> Path:
     files = [path for path in (folder / "metadata.csv", folder / "metadata.jsonl") if path.is_file()]
     if len(files) != 1:
-        raise CaptionFileError(f"{folder}: {len(files)} files metadata.csv or metadata.jsonl in it; expected one")
+        found = (
+            "metadata.csv and metadata.jsonl are both in it" if files else "there is no metadata.csv or .jsonl in it"
+        )
+        raise CaptionFileError(f"{folder}: {found}; name a caption file with --captions")
     return files[0]
 
 

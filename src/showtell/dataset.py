@@ -317,15 +317,16 @@ def _in_folder(
     examples: Sequence[Example], images: Path, skip_missing: bool, say: Callable[[str], None]
 ) -> list[Example]:
     matching = captions.match_images(examples, images)
-    if matching.uncaptioned:
-        say(f"{len(matching.uncaptioned)} images in {images} have no caption ({_some(matching.uncaptioned)}); left out")
     if matching.missing:
         problem = f"{len(matching.missing)} of {len(examples)} captioned images are not in {images}"
         if not skip_missing or not matching.found:
-            raise CaptionFileError(
-                f"{problem} ({_some(matching.missing)}); name the right folder, or leave them out with --skip-missing"
-            )
+            advice = "name the right folder, or leave them out with --skip-missing"
+            if matching.missing[0].startswith(f"{images.name}/"):
+                advice = f"their names begin with {images.name}/, so name the folder that it is in: {images.parent}"
+            raise CaptionFileError(f"{problem} ({_some(matching.missing)}); {advice}")
         say(f"{problem} ({_some(matching.missing)}); left out")
+    if matching.uncaptioned:
+        say(f"{len(matching.uncaptioned)} images in {images} have no caption ({_some(matching.uncaptioned)}); left out")
     return list(matching.found)
 
 

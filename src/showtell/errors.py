@@ -32,6 +32,10 @@ class ConfigurationError(ShowtellError):
     """An option, recipe or combination of them that cannot work."""
 
 
+class Interrupted(ShowtellError):
+    """Work that was asked to stop, and has kept what was done."""
+
+
 class MissingExtra(ShowtellError):
     """A part of showtell whose optional dependencies are not installed."""
 

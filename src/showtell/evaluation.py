@@ -68,7 +68,7 @@ class Evaluation:
         if self.frequencies is not None:
             notes.append(
                 f"{images} images are few for document frequencies of their own; CIDEr is computed with those of the "
-                f"bundle, counted on {self.frequencies.images} images"
+                f"bundle, counted on {self.frequencies.images} images; compare it only with figures that used the same"
             )
         elif 1 < images < FEW_IMAGES:
             notes.append(

@@ -124,6 +124,8 @@ class Features:
 
 def _open_shards(folder: Path) -> Features:
     paths = sorted(folder.glob("*.npy"))
+    if not paths and (folder / "features").is_dir():
+        raise FeatureError(f"{folder}: no feature files in it; name {folder / 'features'}")
     if not paths:
         raise FeatureError(f"{folder}: no feature files in it; make them with: showtell extract --engine ray")
     total = re.fullmatch(r"\d+-of-(\d+)", paths[0].stem)

@@ -40,7 +40,8 @@ class Fonts:
             try:
                 ImageFont.truetype(file)
             except OSError as error:
-                raise ConfigurationError(f"{file}: not a font that can be read ({error})") from None
+                why = f"not a font that can be read ({error})" if Path(file).exists() else "no such font"
+                raise ConfigurationError(f"{file}: {why}") from None
 
     def of(self, text: str, size: int) -> ImageFont.FreeTypeFont:
         """Return a font for a text, its letters `size` pixels high."""

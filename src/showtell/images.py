@@ -20,6 +20,7 @@ from showtell.errors import ConfigurationError, ImageError
 from showtell.parallel import in_threads
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+RAW_SUFFIXES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".dng", ".pef", ".srw"})
 # Just below Pillow's own limit, so that this one decides.
 MAX_PIXELS = 175_000_000
 MAX_SIZE = 10_000

@@ -188,7 +188,9 @@ class Recipe:
         """Read a TOML recipe. Raises ConfigurationError if it is not one."""
         try:
             return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")), str(path))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot read the recipe: {error.strerror}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(f"{path}: cannot read the recipe: {error}") from None
 
     def override(self, settings: dict[str, Any]) -> "Recipe":

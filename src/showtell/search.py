@@ -87,7 +87,11 @@ class SearchOptions:
             ("decode", self.decode in ("beam", "greedy", "sample"), 'must be "beam", "greedy" or "sample"'),
             ("beam_size", 1 <= self.beam_size <= MAX_BEAM_SIZE, f"must be 1 to {MAX_BEAM_SIZE}"),
             ("n_best", self.n_best >= 1, "must be 1 or more"),
-            ("n_best", self.decode != "beam" or self.n_best <= self.beam_size, "must be at most beam_size"),
+            (
+                "n_best",
+                self.decode != "beam" or self.n_best <= self.beam_size,
+                f"must be at most beam_size, {self.beam_size}",
+            ),
             ("n_best", self.decode != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
             ("max_length", 1 <= self.max_length <= MAX_LENGTH, f"must be 1 to {MAX_LENGTH}"),
             ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length, {self.max_length}"),

@@ -1,6 +1,7 @@
 """The command line: parse, call, print.
 
 Exit status 0: all done. 1: some inputs failed, the others are done. 2: nothing could be done.
+130: stopped by Ctrl-C.
 Results go to standard output, everything else to standard error.
 """
 
@@ -13,8 +14,8 @@ import typer
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, scoring, serving, training
-from showtell.cli.options import fail, held, reason
-from showtell.errors import ShowtellError
+from showtell.cli.options import INTERRUPTED, fail, held, reason
+from showtell.errors import Interrupted, ShowtellError
 
 app = typer.Typer(
     name="showtell",
@@ -35,6 +36,8 @@ def main() -> NoReturn:
                 app()
             finally:
                 sys.stdout.flush()
+    except Interrupted as error:
+        fail(str(error), INTERRUPTED)
     except ShowtellError as error:
         fail(str(error))
     except BrokenPipeError:  # the reader of our output has what it wants

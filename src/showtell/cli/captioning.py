@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import Font, Models, fail, held, printable, reason, say
+from showtell.cli.options import INTERRUPTED, Font, Models, fail, held, printable, reason, say
 from showtell.cli.scaling import (
-    INTERRUPTED,
     Actors,
     Address,
     BatchSize,
@@ -49,14 +48,16 @@ def caption(
         ),
     ],
     model: Models = None,
-    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
+    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. (as the bundle says)")] = None,
     n_best: Annotated[int, typer.Option(help="Captions to print for each image.")] = 1,
     decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
     min_words: Annotated[
-        int | None, typer.Option(help="Words (tokens, of bpe and char) of a caption at least. [as the bundle says]")
+        int | None,
+        typer.Option(help="Words (tokens, of bpe and char) of a caption at least. (as the bundle says)"),
     ] = None,
     max_words: Annotated[
-        int | None, typer.Option(help="Words (tokens, of bpe and char) of a caption at most. [as the bundle says]")
+        int | None,
+        typer.Option(help="Words (tokens, of bpe and char) of a caption at most. (as the bundle says)"),
     ] = None,
     forbid: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="Word that no caption may have; may be given again.")
@@ -104,7 +105,7 @@ def caption(
     With --engine ray, images may be in .tar and .parquet files and at addresses such as s3://bucket/folder, too.
     """
     from showtell.captioner import BATCH_SIZE, Captioner
-    from showtell.images import find
+    from showtell.images import RAW_SUFFIXES, SUFFIXES, find
     from showtell.outputs import JsonLines, Sidecars, Table, entry_of
 
     captioner = Captioner.load(*model or ())
@@ -149,6 +150,8 @@ def caption(
         maps = AttentionGallery(attention, fonts) if attention else None
     if jsonl and csv and jsonl.resolve() == csv.resolve():
         raise ConfigurationError(f"--jsonl and --csv both name {csv}; give them a file each")
+    if n_best > 1 and (csv or sidecar) and not jsonl:
+        raise ConfigurationError("--n-best: --csv and --sidecar hold one caption of an image; give --jsonl, too")
     sidecars = Sidecars(overwrite) if sidecar else None
     for place in filter(None, (jsonl, csv)):
         held.enter_context(only_one(place))
@@ -157,7 +160,12 @@ def caption(
     for file in files:
         if file.half_line:
             say(f"note: {file.path}: half a line of a run that was killed is taken away: {file.half_line[:200]!r}")
-    images = list(find(_named(paths), recursive))
+    given = list(_named(paths))
+    _require_local(given)
+    images = list(find(given, recursive, SUFFIXES | RAW_SUFFIXES))
+    if raw := {path for path in images if path.suffix.lower() in RAW_SUFFIXES} - set(map(Path, given)):
+        say(f"note: {len(raw)} camera RAW files are left out; export them as JPEG first")
+        images = [path for path in images if path not in raw]
     wanted = [path for path in images if not outputs or not all(output.has(str(path)) for output in outputs)]
     if there := len(images) - len(wanted):
         say(f"showtell: {there} of {len(images)} images have a caption already; --overwrite makes them anew")
@@ -208,7 +216,8 @@ def caption(
         say(f"showtell: stopped after {done + failed} of {len(wanted)} images; {advice}")
         raise typer.Exit(INTERRUPTED)
     if not done and not there:
-        fail("no image could be captioned" if failed else f"no images in {', '.join(paths)}")
+        nothing = f"no images in {', '.join(given)}" if given else "no paths on standard input"
+        fail("no image could be captioned" if failed else nothing)
     if failed:
         say(f"showtell: {failed} of {done + failed} images could not be captioned")
         raise typer.Exit(1)
@@ -224,6 +233,8 @@ def _search_options(
 ) -> "SearchOptions":
     own = captioner.search_options
     least, most = words
+    if least is not None and most is not None and least > most:
+        raise ConfigurationError(f"--min-words {least} is more than --max-words {most}")
     return replace(
         own,
         decode=decode,
@@ -253,6 +264,13 @@ def _named(paths: Iterable[str]) -> Iterator[str]:
         yield from listed(sys.stdin.buffer.read()) if path == "-" else [path]
 
 
+def _require_local(paths: Iterable[str]) -> None:
+    """Refuse what only the engine ray reads, before an image is captioned."""
+    for path in paths:
+        if "://" in path or (Path(path).suffix in (".tar", ".parquet") and Path(path).is_file()):
+            raise ConfigurationError(f"{path}: addresses, .tar and .parquet files are read with --engine ray")
+
+
 def _not_shown(done: int, total: int) -> None:
     pass
 
@@ -273,7 +291,7 @@ def _advice(outputs: Sequence["Output"], anew: bool, pictures: bool) -> str:
     return f"{'name a new folder for the pictures, and ' if pictures else ''}go on with: {command}"
 
 
-def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. [the one shipped]")] = None) -> None:
+def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. (the one shipped)")] = None) -> None:
     """Tell what a bundle is: encoder, decoder, vocabulary, scores, sizes."""
     from showtell.bundle import Bundle
     from showtell.captioner import DEFAULT_BUNDLE

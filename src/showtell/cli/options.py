@@ -1,15 +1,19 @@
 """Options that several commands have, and the way to tell the user something."""
 
+import shlex
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from showtell.errors import Interrupted
+
 Models = Annotated[
     list[Path] | None,
-    typer.Option("--model", help="Bundle to caption with; several make an ensemble. [the one shipped]"),
+    typer.Option("--model", help="Bundle to caption with; several make an ensemble. (the one shipped)"),
 ]
 Folders = Annotated[
     list[Path] | None,
@@ -18,25 +22,36 @@ Folders = Annotated[
 Images = Annotated[Path, typer.Option(help="Folder of the images that the captions name.", file_okay=False)]
 CaptionFormat = Annotated[
     Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
-    typer.Option("--format", help="Format of the caption file. [recognised]"),
+    typer.Option("--format", help="Format of the caption file. (recognised)"),
 ]
 StartFrom = Annotated[
     Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Captioner to go on from, on new data.")
 ]
 Font = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="TrueType or OpenType font for pictures. [one found that has the letters]"),
+    typer.Option(metavar="FILE", help="TrueType or OpenType font for pictures. (one found that has the letters)"),
 ]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
+
+INTERRUPTED = 130  # the exit status that shells give a program that Ctrl-C has ended
 
 # What a command holds until it ends, such as the lock of its output.
 held = ExitStack()
 
 
-def fail(message: str) -> NoReturn:
-    """Say in one line that nothing could be done, and leave with exit status 2."""
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Say in one line why no more could be done, and leave with an exit status."""
     say(f"showtell: {printable(message)}")
-    sys.exit(2)
+    sys.exit(status)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Have Ctrl-C end in the line that the same command goes on, of work that keeps what is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: {shlex.join(['showtell', *sys.argv[1:]])}") from None
 
 
 def say(line: str) -> None:

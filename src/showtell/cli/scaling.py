@@ -1,7 +1,5 @@
 """The engine ray of `showtell caption` and `showtell extract`: their options, and the jobs."""
 
-import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from showtell.cli.options import say
+from showtell.cli.options import going_on, say
 from showtell.errors import ConfigurationError
 from showtell.progress import bar
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from showtell.scale.inputs import Shard
     from showtell.scale.work import Work
 
-INTERRUPTED = 130  # what shells give a program that Ctrl-C has ended
 SHARD_SIZE = 1024
 
 _PANEL = "Many machines, with --engine ray"
@@ -25,19 +22,21 @@ Engine = Annotated[
     Literal["local", "ray"], typer.Option(help="local, or Ray Data on one machine or many.", rich_help_panel=_PANEL)
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster. [the one that runs here, else a new one]", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(help="Ray cluster. (the one that runs here, else a new one)", rich_help_panel=_PANEL),
 ]
-Actors = Annotated[int | None, typer.Option(min=1, help="Workers at most. [as many as fit]", rich_help_panel=_PANEL)]
-Cpus = Annotated[float | None, typer.Option(min=0, help="CPUs, and threads, of a worker. [1]", rich_help_panel=_PANEL)]
+Actors = Annotated[int | None, typer.Option(min=1, help="Workers at most. (as many as fit)", rich_help_panel=_PANEL)]
+Cpus = Annotated[float | None, typer.Option(min=0, help="CPUs, and threads, of a worker. (1)", rich_help_panel=_PANEL)]
 Gpus = Annotated[
-    float | None, typer.Option(min=0, help="GPUs of a worker, for encoders of Keras. [0]", rich_help_panel=_PANEL)
+    float | None,
+    typer.Option(min=0, help="GPUs of a worker, for encoders of Keras. (0)", rich_help_panel=_PANEL),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images at a time. [as the local engine]", rich_help_panel=_PANEL)
+    int | None, typer.Option(min=1, help="Images at a time. (as the local engine)", rich_help_panel=_PANEL)
 ]
 ShardSize = Annotated[
     int | None,
-    typer.Option(min=1, help=f"Images of a shard of the results. [{SHARD_SIZE}]", rich_help_panel=_PANEL),
+    typer.Option(min=1, help=f"Images of a shard of the results. ({SHARD_SIZE})", rich_help_panel=_PANEL),
 ]
 Results = Annotated[
     str | None,
@@ -45,7 +44,7 @@ Results = Annotated[
 ]
 TableFormat = Annotated[
     Literal["parquet", "jsonl"] | None,
-    typer.Option("--format", help="Format of the results. [parquet]", rich_help_panel=_PANEL),
+    typer.Option("--format", help="Format of the results. (parquet)", rich_help_panel=_PANEL),
 ]
 
 
@@ -90,17 +89,14 @@ def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: Ra
     if not cpus and not gpus:
         raise ConfigurationError("--cpus must be more than 0, unless workers have GPUs")
     pool = Pool(options.address, options.actors, cpus, gpus)
-    try:
-        with bar(f"{work.kind}", "shards") as advance:
-            report = run(work, shards, output, pool, advance, say)
-    except KeyboardInterrupt:
-        say(f"showtell: stopped; go on with: {shlex.join(['showtell', *sys.argv[1:]])}")
-        raise typer.Exit(INTERRUPTED) from None
+    with going_on(), bar(f"{work.kind}", "shards") as advance:
+        report = run(work, shards, output, pool, advance, say)
     place, count = output.rstrip("/"), report.count
     before = f"; {report.before} of {report.shards} shards were there already" if report.before else ""
     say(f"showtell: {count.done} images {work.unit}, in {place}/{work.kind}{before}")
     if report.errors:
-        say(f"showtell: {count.failed} images could not be read; all errors are in {place}/errors")
+        failed = f"{count.failed} images" if count.failed else "images of an earlier run"
+        say(f"showtell: {failed} could not be read; what is in {place}/errors is not tried again")
         raise typer.Exit(1)
 
 

@@ -19,7 +19,7 @@ def evaluate(
         str, typer.Option(help="Part of the captions to score on: dev (or val), test, train, all.")
     ] = "dev",
     format_: CaptionFormat = None,
-    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. [as the bundle says]")] = None,
+    beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. (as the bundle says)")] = None,
     meteor: Annotated[bool, typer.Option("--meteor", help="METEOR too; it needs Java.")] = False,
     output: Annotated[
         Path | None,

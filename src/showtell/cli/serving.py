@@ -48,9 +48,13 @@ def _token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text("utf-8").strip()
+        token = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--token-file {path}: cannot be read ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError(f"--token-file {path}: cannot be read ({why})") from None
+    if not token:
+        raise ConfigurationError(f"--token-file {path}: the file is empty; write the token into it")
+    return token
 
 
 def _is_loopback(host: str) -> bool:

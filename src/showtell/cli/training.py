@@ -1,6 +1,7 @@
 """The commands that make a captioner: prepare, extract, train, export, tutorial-data."""
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, held, say
+from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, going_on, held, say
 from showtell.cli.scaling import (
     Actors,
     Address,
@@ -51,7 +52,8 @@ def prepare(
     images: Folders = None,
     skip_missing: SkipMissing = False,
     tokenizer: Annotated[
-        str | None, typer.Option(help="word, or bpe or char for languages without blanks between words. [word]")
+        str | None,
+        typer.Option(help="word, or bpe or char for languages without blanks between words. (word)"),
     ] = None,
     vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
     min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
@@ -126,7 +128,7 @@ def extract(
 
         chosen = [(name, Path(images, name)) for name in image_names(captions, split)]
     loaded = load()
-    with bar("extracting") as advance:
+    with going_on(), bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
     for _, reason in features.failed:
         say(f"showtell: {reason}")
@@ -157,7 +159,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         for setting in fields(section):
             kind: Any = setting.type
             option = typer.Option(
-                help=f"{setting.metadata['help']} [{setting.default}]", rich_help_panel=f"Recipe: {section.__doc__}"
+                help=f"{setting.metadata['help']} ({'none' if setting.default == '' else setting.default})",
+                rich_help_panel=f"Recipe: {section.__doc__}",
             )
             annotation = Annotated[kind | None, option]
             parameters.append(
@@ -209,7 +212,7 @@ def train(
     from showtell.train.trainer import train as train_run
 
     use_devices(devices)
-    advice = f"make a bundle of the best checkpoint with: showtell export {output} -o BUNDLE"
+    advice = f"make a bundle of the best checkpoint with: showtell export {shlex.quote(str(output))} -o BUNDLE"
     start = _load_start(start_from) if start_from else None
     if start:
         start.require_agreement(settings)
@@ -227,7 +230,7 @@ def train(
     elif images and len(images) == 1 and not features:
         Run.require_free(output)
         examples = dataset.read_all(captions or images[0], {}, {}, format_)
-        with bar("extracting") as advance:
+        with going_on(), bar("extracting") as advance:
             sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, say, advance, start)
         run, training, validation = pipeline.begin(output, chosen, sources, start)
     else:
@@ -242,13 +245,13 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
     images: Folders = None,
-    encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. [as in training]")] = None,
+    encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. (as in training)")] = None,
     card: Annotated[
         Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
     ] = None,
     phase: Annotated[
         Literal["cross-entropy", "fine-tuning", "self-critical"] | None,
-        typer.Option(help="Export what this phase has left. [the last]"),
+        typer.Option(help="Export what this phase has left. (the last)"),
     ] = None,
 ) -> None:
     """Make a bundle of the best checkpoint of a run, and check it against Keras."""
@@ -259,7 +262,8 @@ def export(
     from showtell.train.pipeline import export_run
 
     bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
-    print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB")
+    unpacked = " unpacked" if output.suffix == ".zip" else ""
+    print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB{unpacked}")
 
 
 def tutorial_data(
@@ -272,4 +276,4 @@ def tutorial_data(
     from showtell.tutorial_data import write
 
     write(folder, images, seed, relations)
-    print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {folder}")
+    print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}")

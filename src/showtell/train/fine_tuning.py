@@ -21,7 +21,7 @@ from showtell.train.decoders import Decoder, MaskedCrossEntropy
 from showtell.train.devices import evenly
 from showtell.train.encoders import trainable_network
 from showtell.train.graphs import network_graph, require_network_graph
-from showtell.train.phases import best_decoder, compile_model
+from showtell.train.phases import best_decoder, compile_model, improves
 from showtell.train.quantize import calibration_images, quantize_encoder
 from showtell.train.run import Run, save_model
 from showtell.vocabulary import PAD
@@ -187,8 +187,8 @@ class FineTuning:
         return split.with_features(np.concatenate(features))
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Compare CIDEr."""
-        return bool(record["cider"] > best["cider"])
+        """Compare CIDEr, then the loss."""
+        return improves(record, best)
 
     def save_best(self, model: EncoderDecoder) -> None:
         """Write the encoder, and the decoder last."""

@@ -62,12 +62,17 @@ class FrozenEncoder:
         return split
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Compare CIDEr."""
-        return bool(record["cider"] > best["cider"])
+        """Compare CIDEr, then the loss."""
+        return improves(record, best)
 
     def save_best(self, model: Decoder) -> None:
         """Write the decoder."""
         save_model(model, self.run.best)
+
+
+def improves(record: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Say whether CIDEr is higher, or, where both have the same, as of a beginner's 0, the validation loss is lower."""
+    return bool((record["cider"], -record["val_loss"]) > (best["cider"], -best["val_loss"]))
 
 
 def best_decoder(run: Run, **changes: Any) -> Decoder:

@@ -1,5 +1,6 @@
 """Training that starts from a captioner that is there: an earlier run, or a bundle."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,12 +115,12 @@ class Start:
             raise MismatchError(
                 f"{captions} has vocabulary {vocabulary.fingerprint}, which does not begin with the "
                 f"{len(self.vocabulary)} {self.vocabulary.noun} of {self.path} ({self.vocabulary.fingerprint}); "
-                f"make it with: showtell prepare --start-from {self.path}"
+                f"make it with: showtell prepare --start-from {shlex.quote(str(self.path))}"
             )
         if encoder != self.encoder:
             raise MismatchError(
                 f"{features} was made with encoder {encoder or 'unknown'}, {self.path} with {self.encoder}; "
-                f"extract the features with: showtell extract --start-from {self.path}"
+                f"extract the features with: showtell extract --start-from {shlex.quote(str(self.path))}"
             )
 
     def _kept(self) -> dict[str, Any]:

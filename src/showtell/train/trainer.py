@@ -1,5 +1,6 @@
 """The training loop: phases, epochs, steps, and what is due after each."""
 
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from showtell.errors import ShowtellError
+from showtell.errors import Interrupted, ShowtellError
 from showtell.fonts import Fonts
 from showtell.stopping import stop_signals
 from showtell.train import monitors
@@ -26,13 +27,6 @@ Say = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
 BOARD_EVERY = 20
 PATIENCE = 3
-
-
-class Interrupted(ShowtellError):
-    """A training that was asked to stop, and has saved where it was."""
-
-    def __init__(self, where: str, folder: Path):
-        super().__init__(f"stopped {where}; go on with: showtell train -o {folder} --resume")
 
 
 def train(
@@ -67,7 +61,7 @@ def train(
 
         def extracted(done: int, total: int) -> None:
             if stopping.is_set():
-                raise Interrupted(f"after the features of {done} of {total} images", run.folder)
+                raise _interrupted(f"after the features of {done} of {total} images", run.folder)
 
         _Phase(run, CrossEntropy(run, training, say), validation, say, progress, stopping).train()
         before = run
@@ -180,7 +174,7 @@ class _Phase:
         if step % self._settings.checkpoint_every == 0 or self._stopping.is_set():
             self._run.save(self._model, step)
         if self._stopping.is_set():
-            raise Interrupted(f"at step {step} of {self._steps}", self._whole.folder)
+            raise _interrupted(f"at step {step} of {self._steps}", self._whole.folder)
         if step % self._settings.sample_every == 0:
             self._sample(step)
 
@@ -242,3 +236,7 @@ class _Phase:
                 self._say(f"note: {note}; the texts beside them are whole")
         for name, caption in list(zip(split.images, captions, strict=True))[:4]:
             self._say(f"  {name}: {caption}")
+
+
+def _interrupted(where: str, folder: Path) -> Interrupted:
+    return Interrupted(f"stopped {where}; go on with: showtell train -o {shlex.quote(str(folder))} --resume")
