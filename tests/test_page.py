@@ -146,7 +146,7 @@ def test_what_cannot_be_captioned_is_told_beside_what_can(visit, looking, night_
     done(page, 3)
     assert sorted(page.locator("article .error").all_inner_texts()) == [
         "The file has more than 1 MB; make it smaller.",
-        "the image: not an image in a format that can be read here",
+        "not an image in a format that can be read here",
     ]
     assert page.get_by_role("img", name="a dog").count() == 1
     assert [text for text in visit.complaints if "422" in text]  # browsers log every such answer

@@ -100,13 +100,13 @@ def test_a_broken_file_is_an_error_of_its_own_entry(looking):
     answer = ask(looking, png(9), b"no image", png(90))
     first, broken, third = answer.json()["captions"]
     assert answer.status_code == 200 and first["caption"] == third["caption"] == "a dog"
-    assert broken == {"file": "1.png", "error": "the image: not an image in a format that can be read here"}
+    assert broken == {"file": "1.png", "error": "not an image in a format that can be read here"}
 
 
 def test_if_all_files_are_broken_that_is_an_error_of_the_request(looking):
     answer = refused(ask(looking, b"no image", b""), 422, "none of the images", "0.png", "not an image")
     assert [entry["error"] for entry in answer.json()["captions"]] == [
-        "the image: not an image in a format that can be read here",
+        "not an image in a format that can be read here",
         "the file is empty",
     ]
 

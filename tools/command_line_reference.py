@@ -78,6 +78,8 @@ def meaning(parameter: inspect.Parameter) -> str:
         parts.append(f"One of {', '.join(get_args(kind))}.")
     if isinstance(told, OptionInfo) and parameter.default is parameter.empty:
         parts.append("Must be given.")
+    elif parameter.default is True:
+        parts.append(f"(--{parameter.name.replace('_', '-')})")
     elif kind is not bool and parameter.default not in (None, parameter.empty):
         parts.append(f"({parameter.default})")
     return " ".join(parts)

@@ -195,7 +195,7 @@ def _options(own: SearchOptions, n_best: int, beam_size: int | None, settings: S
 
 def _answer(file: str, result: Captioned, attention: bool) -> ImageAnswer:
     if result.error is not None:
-        return ImageAnswer(file=file, error=str(result.error))
+        return ImageAnswer(file=file, error=str(result.error).removeprefix("the image: "))
     found = [_found(caption, attention) for caption in result.captions]
     return ImageAnswer(file=file, caption=found[0].caption, confidence=found[0].confidence, captions=found)
 
