@@ -28,7 +28,7 @@ bench: .venv/everything
 	$(BIN)/python -m pip install --quiet '.[train,bench]'
 	$(BIN)/python benchmarks/all.py --captions $(CAPTIONS)
 
-# A data set of COCO's size, from prepare to export; 5 GB in WORK, half an hour: make scale CAPTIONS=captions_val2017.json
+# A data set of COCO's size, from prepare to export; 5 GB in WORK, ten minutes: make scale CAPTIONS=captions_val2017.json
 WORK ?= scale
 scale: .venv/everything
 	$(BIN)/python benchmarks/scale.py --captions $(CAPTIONS) --folder $(WORK)
