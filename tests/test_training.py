@@ -95,6 +95,7 @@ def test_what_a_run_leaves(showtell, shapes, tmp_path):
     assert list((run / "tensorboard").glob("events.*")) and (run / "best.keras").exists()
     lines = (run / "samples" / "step-000000005.txt").read_text().splitlines()
     assert len(lines) == 12 and all("\t" in line for line in lines)  # all the validation images there are
+    assert "run: a training run, no bundle; make one" in showtell("info", run, status=2).stderr
     assert (run / "samples" / "step-000000005.jpg").stat().st_size > 10_000
     assert re.search(r"epoch 3, loss \d.*validation loss .*BLEU-1..4 .*CIDEr", done.stderr)
     assert re.search(

@@ -177,7 +177,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]
         raise BundleError(f"{path}: no such bundle; name a folder or a .zip file made by showtell export")
     names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
     sizes = {name: (path / name).stat().st_size for name in names}
-    if not names and (path / "history.jsonl").exists():
+    if MANIFEST not in names and (path / "settings.json").exists():
         raise BundleError(f"{path}: a training run, no bundle; make one of it with: showtell export")
     _check_sizes(path, sizes)
     yield sizes, lambda name: (path / name).read_bytes()
