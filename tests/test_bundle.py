@@ -187,6 +187,13 @@ def test_the_fingerprint_tells_bundles_apart(bundle, tmp_path):
     assert len({bundle.fingerprint, *(other.fingerprint for other in others)}) == 3
 
 
+@pytest.mark.parametrize("score", ["twelve", None, [12]])
+def test_scores_that_are_no_numbers_are_refused(bundle, tmp_path, score):
+    replace(bundle, scores={"a": {"bleu_4": score}}).save(tmp_path / "b")
+    with pytest.raises(BundleError, match="cannot be understood"):
+        Bundle.load(tmp_path / "b")
+
+
 def test_scores_survive(bundle, tmp_path):
     replace(bundle, scores={"a": {"bleu_4": 20.25}}).save(tmp_path / "b")
     assert json.loads((tmp_path / "b" / MANIFEST).read_text())["scores"] == {"a": {"bleu_4": 20.25}}

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import EXAMPLES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from showtell.bundle import Bundle
 from showtell.errors import CaptionFileError, ConfigurationError
 from showtell.outputs import JsonLines, Sidecars, Table
 
@@ -111,7 +113,7 @@ def test_texts_beside_images(tmp_path):
     (tmp_path / "mine.txt").write_text("my own words\n")
     names = ["mine.jpg", "a.jpg", "a.png", "doubtful.jpg", "image.txt"]
     paths = {name: str(tmp_path / name) for name in names}
-    texts = Sidecars()
+    texts = Sidecars(paths.values())
     assert [texts.has(path) for path in paths.values()] == [True, False, False, False, False]
     texts.add({"path": paths["mine.jpg"], "caption": "a dog"})
     texts.add({"path": paths["a.jpg"], "caption": "a dog"})
@@ -122,7 +124,9 @@ def test_texts_beside_images(tmp_path):
         texts.add({"path": paths["image.txt"], "caption": "a cat"})
     kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert kept == {"mine.txt": "my own words\n", "a.txt": "a dog\n"}
-    anew = Sidecars(overwrite=True)
+    again = Sidecars(paths.values())
+    assert [again.has(path) for path in paths.values()] == [True, True, False, False, False]
+    anew = Sidecars(paths.values(), overwrite=True)
     assert not anew.has(paths["mine.jpg"])
     anew.add({"path": paths["mine.jpg"], "caption": "a dog"})
     assert (tmp_path / "mine.txt").read_text() == "a dog\n"
@@ -247,6 +251,22 @@ def test_a_text_that_cannot_be_written_is_the_error_of_its_image_alone(showtell,
     errors = [entry for entry in json.loads(done.stdout) if "error" in entry]
     assert [entry["path"] for entry in errors] == [str(noise_images / "03.png")]
     assert f"showtell: {errors[0]['error']}" in done.stderr.splitlines()
+
+
+def test_overwrite_costs_nothing_where_nothing_can_be_done(showtell, looking_bundle, tmp_path):
+    (tmp_path / "empty").mkdir()
+    lines = tmp_path / "captions.jsonl"
+    lines.write_text('{"path": "a.jpg", "caption": "my own words"}\n')
+    broken = Bundle.load(looking_bundle)
+    replace(broken, files={**broken.files, "encoder.onnx": b"no"}).save(tmp_path / "broken")
+    for arguments in (["https://a.org/b.jpg"], [tmp_path / "empty"], [EXAMPLES, "--model", tmp_path / "broken"]):
+        showtell("caption", *arguments, "--jsonl", lines, "--overwrite", status=2)
+        assert "my own words" in lines.read_text()
+
+
+def test_a_name_that_cannot_be_is_one_line_among_captions(showtell, dogs, noise_images):
+    done = showtell("caption", noise_images / "00.png", "n" * 300, *dogs[2:], status=1)
+    assert done.stdout.count("\n") == 1 and "File name too long" in done.stderr
 
 
 def test_words_can_be_limited_and_forbidden(showtell, looking_bundle, night_image):

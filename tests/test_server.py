@@ -16,6 +16,7 @@ import pytest
 from conftest import EXAMPLES
 from PIL import Image
 
+from showtell.bundle import Bundle
 from showtell.captioner import Captioner
 from showtell.errors import ConfigurationError
 from showtell.server.batching import BATCH_SIZE, Batcher
@@ -252,6 +253,39 @@ def test_stopping_finishes_what_is_accepted_and_refuses_what_is_new(serve, looki
     assert answer.headers["retry-after"] == "1" and process.poll() is None
     assert b"a dog" in finish()
     assert process.wait(20) == 0 and process.stderr.read() == ""
+
+
+def test_a_second_signal_ends_at_once(serve, looking_bundle):
+    address, process = serve("--model", looking_bundle)
+    unfinished = held(address)
+    wait_for(lambda: in_hand(address) == 1)
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: httpx.get(f"{address}/readyz").status_code == 503)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM and process.stderr.read() == ""
+    del unfinished  # its connection was open until now
+
+
+def test_a_bundle_may_want_more_than_clients_may_ask_for(serve, looking_bundle, tmp_path):
+    bundle = Bundle.load(looking_bundle)
+    replace(bundle, search=replace(bundle.search, beam_size=12)).save(tmp_path / "wide")
+    address, _ = serve("--model", tmp_path / "wide")
+    assert ask(address, png(0)).status_code == 200
+    refused(ask(address, png(0), beam_size=12), 422, "10 at most")
+
+
+def test_a_name_that_is_no_text_is_answered(looking):
+    lines = [
+        b"--x",
+        b'Content-Disposition: form-data; name="files"; filename="+2AA-.png"',
+        b"",
+        png(0),
+        b"--x--",
+        b"",
+    ]
+    kind = {"Content-Type": "multipart/form-data; charset=utf-7; boundary=x"}
+    answer = httpx.post(f"{looking}/v1/captions", content=b"\r\n".join(lines), headers=kind)
+    assert answer.status_code == 200 and answer.json()["captions"][0]["file"] == "?.png"
 
 
 def test_thirty_two_clients_get_their_own_answers(looking):

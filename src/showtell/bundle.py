@@ -160,10 +160,8 @@ def _search_options(forbidden: Sequence[int], **others: Any) -> SearchOptions:
     return typed(SearchOptions(forbidden=tuple(map(index, forbidden)), **others))
 
 
-def _numbers(**scores: float) -> dict[str, float]:
-    for score in scores.values():
-        float(score)
-    return scores
+def _numbers(**scores: Any) -> dict[str, float]:
+    return {name: float(score) for name, score in scores.items()}
 
 
 @contextmanager

@@ -95,6 +95,10 @@ class Captioner:
             raise result.error
         return result.captions[0]
 
+    def open_models(self) -> None:
+        """Load the networks now, not with the first image. Raises BundleError if one cannot be used."""
+        _ = self._encoders, self.step, self.calibration
+
     def caption(
         self, sources: Iterable[Source], options: SearchOptions | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Captioned]:
@@ -106,7 +110,7 @@ class Captioner:
             batch_size: images that a thread captions at a time.
         """
         options = options or self.search_options
-        self._load()  # before threads would do it at the same time
+        self.open_models()  # before threads would do it at the same time
         for batch in in_threads(partial(self.caption_batch, options=options), batched(sources, batch_size), ahead=1):
             yield from batch
 
@@ -167,9 +171,6 @@ class Captioner:
 
     def _search(self, features: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         return search(self.step, features if len(features) > 1 else features[0], options)
-
-    def _load(self) -> None:
-        _ = self._encoders, self.step, self.calibration
 
     def _load_image(self, source: Source) -> list[np.ndarray] | ImageError:
         """Decode an image once for every size that an encoder of the ensemble wants; mostly that is one."""

@@ -225,7 +225,7 @@ def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Containe
     """
     unlisted: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long
             yield path
             continue
         seen: set[tuple[int, int]] = set()

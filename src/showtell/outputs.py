@@ -9,7 +9,7 @@ import io
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,7 +151,10 @@ class JsonLines(_Lines):
 
 
 class Table(_Lines):
-    """A CSV file with a header; a person may have added columns to it, or taken any but path and caption away."""
+    """A CSV file with a header; a person may have added columns to it, or taken any but path and caption away.
+
+    A last line without its end stays if it has all columns, for it may be a person's, who does not end lines.
+    """
 
     COLUMNS = ("path", "caption", "confidence", "needs_review", "error")
 
@@ -197,16 +200,25 @@ class Sidecars:
     """A text beside each image, NAME.txt for NAME.jpg, as tools that train image models read it.
 
     A caption that needs review is not written: a text cannot say that it does.
+
+    Args:
+        images: the paths of all images; of several with the same text, it is the first one's.
+        overwrite: write over texts that are there.
     """
 
-    def __init__(self, overwrite: bool = False):
+    def __init__(self, images: Iterable[str], overwrite: bool = False):
         self._overwrite = overwrite
-        self._written: dict[Path, str] = {}
+        self._owners: dict[Path, str] = {}
+        for path in images:
+            self._owners.setdefault(Path(path).with_suffix(".txt"), path)
+        self._written: set[Path] = set()
 
     def has(self, path: str) -> bool:
         """Tell whether there is such a text already, whosever it is."""
         text = Path(path).with_suffix(".txt")
-        return text != Path(path) and (text in self._written or (not self._overwrite and os.path.lexists(text)))
+        if text == Path(path) or self._owners[text] != path:
+            return False
+        return text in self._written or (not self._overwrite and os.path.lexists(text))
 
     def add(self, entry: Entry) -> None:
         """Write the text of an image, unless there is one.
@@ -218,7 +230,7 @@ class Sidecars:
             return
         path = entry["path"]
         text = Path(path).with_suffix(".txt")
-        if (other := self._written.get(text, path)) != path or text == Path(path):
+        if (other := self._owners[text]) != path or text == Path(path):
             raise ConfigurationError(
                 f"{path!r}: its text would be {text.name!r}, as that of {other!r}; rename one of them"
             )
@@ -226,4 +238,4 @@ class Sidecars:
             return
         with written_whole(text) as temporary:
             temporary.write_text(entry["caption"] + "\n", encoding="utf-8")
-        self._written[text] = path
+        self._written.add(text)

@@ -1,6 +1,7 @@
 """The commands that use a captioner: caption, info."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -140,6 +141,21 @@ def caption(
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     if font and not (annotate or attention):
         raise ConfigurationError("--font is for the pictures of --annotate and --attention; give one of them, too")
+    if jsonl and csv and jsonl.resolve() == csv.resolve():
+        raise ConfigurationError(f"--jsonl and --csv both name {csv}; give them a file each")
+    if n_best > 1 and (csv or sidecar) and not jsonl:
+        raise ConfigurationError("--n-best: --csv and --sidecar hold one caption of an image; give --jsonl, too")
+    given = list(_named(paths))
+    _require_local(given)
+    images = list(find(given, recursive, SUFFIXES | RAW_SUFFIXES))
+    if raw := {path for path in images if path.suffix.lower() in RAW_SUFFIXES} - set(map(Path, given)):
+        say(f"note: {len(raw)} camera RAW files are left out; export them as JPEG first")
+        images = [path for path in images if path not in raw]
+    if not images:
+        if as_json:
+            print("[]")
+        fail(f"no images in {', '.join(given)}" if given else "no paths on standard input")
+    captioner.open_models()  # one that cannot be used costs no file
     gallery = maps = fonts = None
     if annotate or attention:
         from showtell.fonts import Fonts
@@ -148,11 +164,7 @@ def caption(
         fonts = Fonts(font)
         gallery = Gallery(annotate, fonts) if annotate else None
         maps = AttentionGallery(attention, fonts) if attention else None
-    if jsonl and csv and jsonl.resolve() == csv.resolve():
-        raise ConfigurationError(f"--jsonl and --csv both name {csv}; give them a file each")
-    if n_best > 1 and (csv or sidecar) and not jsonl:
-        raise ConfigurationError("--n-best: --csv and --sidecar hold one caption of an image; give --jsonl, too")
-    sidecars = Sidecars(overwrite) if sidecar else None
+    sidecars = Sidecars(map(str, images), overwrite) if sidecar else None
     for place in filter(None, (jsonl, csv)):
         held.enter_context(only_one(place))
     files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
@@ -160,12 +172,6 @@ def caption(
     for file in files:
         if file.half_line:
             say(f"note: {file.path}: half a line of a run that was killed is taken away: {file.half_line[:200]!r}")
-    given = list(_named(paths))
-    _require_local(given)
-    images = list(find(given, recursive, SUFFIXES | RAW_SUFFIXES))
-    if raw := {path for path in images if path.suffix.lower() in RAW_SUFFIXES} - set(map(Path, given)):
-        say(f"note: {len(raw)} camera RAW files are left out; export them as JPEG first")
-        images = [path for path in images if path not in raw]
     wanted = [path for path in images if not outputs or not all(output.has(str(path)) for output in outputs)]
     if there := len(images) - len(wanted):
         say(f"showtell: {there} of {len(images)} images have a caption already; --overwrite makes them anew")
@@ -216,8 +222,7 @@ def caption(
         say(f"showtell: stopped after {done + failed} of {len(wanted)} images; {advice}")
         raise typer.Exit(INTERRUPTED)
     if not done and not there:
-        nothing = f"no images in {', '.join(given)}" if given else "no paths on standard input"
-        fail("no image could be captioned" if failed else nothing)
+        fail("no image could be captioned")
     if failed:
         say(f"showtell: {failed} of {done + failed} images could not be captioned")
         raise typer.Exit(1)
@@ -267,7 +272,7 @@ def _named(paths: Iterable[str]) -> Iterator[str]:
 def _require_local(paths: Iterable[str]) -> None:
     """Refuse what only the engine ray reads, before an image is captioned."""
     for path in paths:
-        if "://" in path or (Path(path).suffix in (".tar", ".parquet") and Path(path).is_file()):
+        if "://" in path or (Path(path).suffix in (".tar", ".parquet") and os.path.isfile(path)):  # noqa: PTH113
             raise ConfigurationError(f"{path}: addresses, .tar and .parquet files are read with --engine ray")
 
 

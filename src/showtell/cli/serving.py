@@ -1,6 +1,7 @@
 """The command that serves captions over HTTP: serve."""
 
 import ipaddress
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,9 @@ def serve(
     from showtell.server.limits import MEGABYTE, Settings
     from showtell.server.running import serve as serve_captions
 
+    for option, value in (("--max-megabytes", max_megabytes), ("--max-megapixels", max_megapixels)):
+        if not math.isfinite(value):
+            raise ConfigurationError(f"{option} must be a number, not {value}")
     settings = Settings(
         max_body=round(max_megabytes * MEGABYTE),
         max_files=max_files,

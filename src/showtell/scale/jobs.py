@@ -26,6 +26,7 @@ from showtell.scale.work import ERRORS, Count, Work
 # Longer than any shard takes. If a shard kills every worker that it is given to, this is when Ray Data gives up.
 NO_PROGRESS_SECONDS = 4 * 3600
 CONNECTION_SECONDS = 10
+ROUNDING = 1e-9  # five workers of a fifth of a GPU each fit
 
 
 class JobError(ShowtellError):
@@ -159,7 +160,7 @@ def _fitting(ray: Any, pool: Pool) -> int:
     """Return how many workers fit into the cluster. Raises ConfigurationError if none does."""
     free = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {name: amount for name, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount}
-    fitting = sum(int(min(node.get(name, 0) // amount for name, amount in wanted.items())) for node in free)
+    fitting = sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items()) + ROUNDING) for node in free)
     if not fitting:
         size = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items())
         raise ConfigurationError(f"no machine of the cluster has {size}; ask for less with --cpus and --gpus")

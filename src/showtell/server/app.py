@@ -184,16 +184,16 @@ class NoneReadable(Exception):
 
 
 def _options(own: SearchOptions, n_best: int, beam_size: int | None, settings: Settings) -> SearchOptions:
-    beam_size = beam_size or max(own.beam_size, n_best)
-    if max(beam_size, n_best) > settings.max_beam_size:
+    if max(beam_size or 0, n_best) > settings.max_beam_size:
         raise HTTPException(422, f"n_best and beam_size may be {settings.max_beam_size} at most; ask for fewer")
     try:
-        return replace(own, decode="beam", n_best=n_best, beam_size=beam_size)
+        return replace(own, decode="beam", n_best=n_best, beam_size=beam_size or max(own.beam_size, n_best))
     except ConfigurationError as error:
         raise HTTPException(422, str(error)) from None
 
 
 def _answer(file: str, result: Captioned, attention: bool) -> ImageAnswer:
+    file = file.encode("utf-8", "replace").decode()  # whatever charset a client names
     if result.error is not None:
         return ImageAnswer(file=file, error=str(result.error).removeprefix("the image: "))
     found = [_found(caption, attention) for caption in result.captions]

@@ -1,5 +1,6 @@
 """The process that serves: its socket, and how it stops."""
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, or end if that has been asked for before."""
         if self._traffic.stopping:
-            self.should_exit = self.force_exit = True
+            os._exit(128 + sig)  # nothing is kept that could be lost, and images at work would be waited for
         self._traffic.stopping = True
         self._stop_by = min(self._stop_by, time.monotonic() + self._timeout + GRACE)
 
