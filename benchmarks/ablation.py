@@ -170,11 +170,11 @@ FIGURES = {
 
 def parameters_of(run: Path) -> int:
     """Return how many numbers the decoder of a run has learnt."""
-    from showtell.train import require_keras
+    from showtell.training import require_keras
 
     require_keras("counting parameters")
-    from showtell.train.phases import best_decoder
-    from showtell.train.run import Run
+    from showtell.training.phases import best_decoder
+    from showtell.training.run import Run
 
     return int(best_decoder(Run.open(run)).count_params())
 

@@ -12,8 +12,8 @@ import numpy as np
 from comparison import print_seconds, timed
 from pycocoevalcap.cider.cider import Cider
 
-from showtell.captions import read
-from showtell.metrics import CiderD, tokenize
+from showtell.data.caption_files import read_caption_file
+from showtell.metrics.scores import CiderD, tokenize
 
 CAPTIONS = 5000
 
@@ -22,7 +22,9 @@ def main() -> None:
     """Measure on the caption file named on the command line."""
     parser = argparse.ArgumentParser(description="CIDEr-D of 5,000 captions: ours against pycocoevalcap.")
     parser.add_argument("captions", type=Path, help="captions_val2017.json of COCO, Flickr8k.token.txt, or the like")
-    examples = [example for example in read(parser.parse_args().captions) if len(example.captions) > 1][:CAPTIONS]
+    examples = [example for example in read_caption_file(parser.parse_args().captions) if len(example.captions) > 1][
+        :CAPTIONS
+    ]
     tokens = [[tokenize(caption) for caption in example.captions] for example in examples]
     candidates, references = [first for first, *_ in tokens], [others for _, *others in tokens]
     their_candidates = {index: [" ".join(caption)] for index, caption in enumerate(candidates)}

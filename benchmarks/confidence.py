@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from showtell.captioner import DEFAULT_BUNDLE, Captioner, Source
-from showtell.evaluation import read_split
-from showtell.images import find
+from showtell.evaluation.evaluator import read_split
+from showtell.images import find_images
+from showtell.inference.captioner import DEFAULT_BUNDLE, Captioner, Source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COUNT = 20
@@ -76,7 +76,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     kinds: dict[str, Iterable[Source]] = {
         "dev": [arguments.images / example.image for example in read_split(arguments.captions, None, "dev")],
-        "the six examples (COCO)": find([EXAMPLES]),
+        "the six examples (COCO)": find_images([EXAMPLES]),
         f"{COUNT} pages of text": pages(random),
         f"{COUNT} images of noise": noise(random),
     }

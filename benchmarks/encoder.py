@@ -13,11 +13,11 @@ import onnx
 import openvino
 from _measure import interleaved, tell
 
-from showtell.captioner import ENCODED_AT_A_TIME, Captioner
-from showtell.images import find
-from showtell.parallel import in_threads
-from showtell.sessions import OnnxEncoder, open_session
-from showtell.train.encoders import EFFICIENTNET_LITE2
+from showtell.images import find_images
+from showtell.inference.captioner import ENCODED_AT_A_TIME, Captioner
+from showtell.inference.onnx_models import OnnxEncoder, open_session
+from showtell.training.encoders import EFFICIENTNET_LITE2
+from showtell.utils.threads import parallel_map
 
 IMAGES = 64
 OPENVINO_BATCHES = (1, 4, 8)
@@ -29,13 +29,13 @@ def main() -> None:
     captioner = Captioner.load()
     (bundle,) = captioner.bundles
     (preprocess,) = captioner.preprocesses
-    pixels = np.stack([preprocess.load(path) for path in islice(cycle(find([source])), IMAGES)])
+    pixels = np.stack([preprocess.load(path) for path in islice(cycle(find_images([source])), IMAGES)])
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], ["grid"])
     float_encoder = OnnxEncoder(open_session(extracted.SerializeToString(), threads=1), bundle.encoder, "grid")
     few = np.array_split(pixels, range(ENCODED_AT_A_TIME, IMAGES, ENCODED_AT_A_TIME))
 
     def ours(encode: Callable[[np.ndarray], object]) -> Callable[[], object]:
-        return lambda: list(in_threads(encode, few, 4))
+        return lambda: list(parallel_map(encode, few, 4))
 
     jobs: dict[str, Callable[[], object]] = {
         "what ships": ours(lambda batch: captioner.encode([batch])),

@@ -15,10 +15,10 @@ import numpy as np
 from _measure import interleaved, tell
 from PIL import Image
 
-from showtell.features import extract
-from showtell.images import find
+from showtell.data.features import extract
+from showtell.images import find_images
 from showtell.recipe import EncoderConfig
-from showtell.train.encoders import load_encoder
+from showtell.training.encoders import load_encoder
 
 IMAGES = 100
 
@@ -26,7 +26,7 @@ IMAGES = 100
 def main() -> None:
     """Measure and print."""
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "examples")
-    images = [(str(number), path) for number, path in enumerate(islice(cycle(find([source])), IMAGES))]
+    images = [(str(number), path) for number, path in enumerate(islice(cycle(find_images([source])), IMAGES))]
     encoder = load_encoder(EncoderConfig("inception_v3", "none"))
     network = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg")
     numbers = count()

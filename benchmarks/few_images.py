@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from showtell.captions import read
-from showtell.metrics import CiderD, DocumentFrequencies, tokenize
+from showtell.data.caption_files import read_caption_file
+from showtell.metrics.scores import CiderD, DocumentFrequencies, tokenize
 
 CHOICES = 50
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Measure on the caption file named on the command line."""
     parser = argparse.ArgumentParser(description="CIDEr of a few images with two kinds of document frequencies.")
     parser.add_argument("captions", type=Path, help="Flickr8k.token.txt beside its lists, Karpathy's JSON, or the like")
-    examples = read(parser.parse_args().captions)
+    examples = read_caption_file(parser.parse_args().captions)
     training, validation = (
         [[tokenize(caption) for caption in example.captions] for example in examples if example.split == split]
         for split in ("train", "val")

@@ -18,10 +18,10 @@ import _peers
 import numpy as np
 from _measure import interleaved, run, tell
 
-from showtell.captioner import BATCH_SIZE, ENCODED_AT_A_TIME, Captioner
-from showtell.images import batched, find
-from showtell.parallel import in_threads
-from showtell.search import State, search
+from showtell.images import batched, find_images
+from showtell.inference.captioner import BATCH_SIZE, ENCODED_AT_A_TIME, Captioner
+from showtell.inference.search import State, search
+from showtell.utils.threads import parallel_map
 
 IMAGES = 1000
 PART_IMAGES = 192
@@ -37,9 +37,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "photographs")
         folder.mkdir()
-        for number, path in enumerate(islice(cycle(find([source])), IMAGES)):
+        for number, path in enumerate(islice(cycle(find_images([source])), IMAGES)):
             (folder / f"{number:04}{path.suffix}").write_bytes(path.read_bytes())
-        paths = list(find([folder]))
+        paths = list(find_images([folder]))
         rate = _ours(folder)
         tell("a folder of 1,000", f"{rate:.0f} images/s", "", "", "")
         _against_its_parts(paths[:PART_IMAGES], rate)
@@ -76,7 +76,7 @@ def _theirs(folder: Path, paths: list[Path]) -> float:
 def _against_its_parts(paths: list[Path], rate: float) -> None:
     captioner = Captioner.load()
     (preprocess,) = captioner.preprocesses
-    pixels = np.stack(list(in_threads(preprocess.load, paths, 8)))
+    pixels = np.stack(list(parallel_map(preprocess.load, paths, 8)))
     few = np.array_split(pixels, range(ENCODED_AT_A_TIME, len(pixels), ENCODED_AT_A_TIME))
     (features,) = captioner.encode([pixels])
     calls = [
@@ -84,7 +84,7 @@ def _against_its_parts(paths: list[Path], rate: float) -> None:
     ]
 
     def on_all_cores(work: Callable[[Any], object], items: Iterable[Any]) -> Callable[[], object]:
-        return lambda: sum(1 for _ in in_threads(work, items, 4))
+        return lambda: sum(1 for _ in parallel_map(work, items, 4))
 
     parts = interleaved(
         {

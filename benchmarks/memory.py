@@ -13,7 +13,7 @@ from pathlib import Path
 
 from _measure import tell
 
-from showtell.images import find
+from showtell.images import find_images
 
 COUNTS = (1000, 5000, 20_000)
 EVERY = 0.2  # seconds
@@ -46,7 +46,7 @@ def main() -> None:
 def _folder(folder: Path, source: Path, count: int) -> Path:
     """Fill a folder with so many names of photographs, over and over the same."""
     folder.mkdir()
-    for number, path in enumerate(islice(cycle(list(find([source]))), count)):
+    for number, path in enumerate(islice(cycle(list(find_images([source]))), count)):
         (folder / f"{number:05}{path.suffix}").symlink_to(path.resolve())
     return folder
 

@@ -111,7 +111,7 @@ def _make_captions(source: Path, folder: Path, images: int) -> None:
 
 
 def _make_features(folder: Path, kind: str, images: int) -> None:
-    from showtell.files import write_json
+    from showtell.utils.files import write_json
 
     encoder, cells, channels, _ = KINDS[kind]
     shape = (cells, channels) if cells > 1 else (channels,)
@@ -137,7 +137,7 @@ def _encoder(name: str, cells: int, channels: int) -> dict[str, Any]:
     from showtell.encoder import EncoderInfo
     from showtell.images import Preprocess
     from showtell.recipe import EncoderConfig
-    from showtell.train.encoders import load_encoder
+    from showtell.training.encoders import load_encoder
 
     if name == "efficientnet_lite2":
         return load_encoder(EncoderConfig(name, grid=cells > 1)).info.to_dict()
@@ -147,21 +147,21 @@ def _encoder(name: str, cells: int, channels: int) -> dict[str, Any]:
 def _train(folder: Path, kind: str) -> None:
     """Train STEPS steps as `showtell train` does, stop, validate, and keep the model for export."""
     began = time.monotonic()
-    from showtell.train import require_keras
+    from showtell.training import require_keras
 
     require_keras("training")
     loaded = time.monotonic()
     from showtell.recipe import Recipe
-    from showtell.train import monitors, pipeline
-    from showtell.train.batches import sample_rows
-    from showtell.train.decoders import KerasStep
-    from showtell.train.run import Run, Sources, save_model
-    from showtell.train.trainer import Interrupted, train
+    from showtell.training import monitors, pipeline
+    from showtell.training.batches import sample_rows
+    from showtell.training.decoders import KerasStep
+    from showtell.training.run import DataPaths, Run, save_model
+    from showtell.training.trainer import Interrupted, train
 
     recipe = Recipe().override(KINDS[kind][3])
     features = [folder / f"{split}-{kind}.npy" for split in ("train", "val")]
-    sources = Sources.at(folder / "captions.h5", features, [folder / "images"], False)
-    run, training, validation = pipeline.begin(folder / f"run-{kind}", recipe, sources)
+    sources = DataPaths.at(folder / "captions.h5", features, [folder / "images"], False)
+    run, training, validation = pipeline.create_run(folder / f"run-{kind}", recipe, sources)
     times = []
 
     def progress(step: int, steps: int, more: str) -> None:
@@ -175,7 +175,7 @@ def _train(folder: Path, kind: str) -> None:
     if validation is None:
         raise SystemExit("there is nothing to validate with")
     run = Run.open(run.folder)
-    model = run.newest(print)
+    model = run.load_latest_checkpoint(print)
     chosen = np.sort(sample_rows(validation, recipe.training.validation_images, (0,)))
     monitors.validate(model, KerasStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64)
     validated = time.monotonic() - trained

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from _measure import interleaved, tell
 
-from showtell.captioner import BATCH_SIZE, Captioner
-from showtell.parallel import in_threads
-from showtell.search import SearchOptions, State, Step, search
-from showtell.sessions import OnnxStep, open_session
-from showtell.train.decoders import ShowAndTell
-from showtell.train.graphs import decoder_graphs
+from showtell.inference.captioner import BATCH_SIZE, Captioner
+from showtell.inference.onnx_models import OnnxStep, open_session
+from showtell.inference.search import DecoderStep, SearchOptions, State, search
+from showtell.training.decoders import ShowAndTell
+from showtell.training.graphs import decoder_graphs
+from showtell.utils.threads import parallel_map
 from showtell.vocabulary import END, START
 
 IMAGES = 64
@@ -38,7 +38,7 @@ def main() -> None:
     sharing = _tutorial_step(threads=0)
     seconds = interleaved(
         {
-            "ours": lambda: list(in_threads(lambda batch: search(tutorial, batch, options), batches, ahead=1)),
+            "ours": lambda: list(parallel_map(lambda batch: search(tutorial, batch, options), batches, ahead=1)),
             "one at a time": lambda: [_one_at_a_time(sharing, image[None], options) for image in features],
         }
     )
@@ -51,7 +51,7 @@ def main() -> None:
     )
 
 
-def _tutorial_step(threads: int) -> Step:
+def _tutorial_step(threads: int) -> DecoderStep:
     """Return the tutorial's decoder, 512 numbers a word and 512 units, with random weights."""
     decoder = ShowAndTell(WORDS, CHANNELS, embedding_size=512, units=512)
     decoder.build()
@@ -59,7 +59,7 @@ def _tutorial_step(threads: int) -> Step:
     return OnnxStep(start, step)
 
 
-def _against_its_steps(name: str, step: Step, features: np.ndarray, options: SearchOptions) -> None:
+def _against_its_steps(name: str, step: DecoderStep, features: np.ndarray, options: SearchOptions) -> None:
     calls: list[tuple[np.ndarray, State]] = []
 
     class Recorder:
@@ -87,7 +87,7 @@ def _against_its_steps(name: str, step: Step, features: np.ndarray, options: Sea
     )
 
 
-def _one_at_a_time(step: Step, features: np.ndarray, options: SearchOptions) -> list[int]:
+def _one_at_a_time(step: DecoderStep, features: np.ndarray, options: SearchOptions) -> list[int]:
     """Seek a caption as the tutorial does: captions are Python objects in heaps, the rows of one image a step."""
     beam = [(0.0, 0, [START], {name: leaf[0] for name, leaf in step.start(features).items()})]
     finished: list[tuple[float, int, list[int]]] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 import _peers
 from _measure import run, tell
 
-from showtell.bundle import Bundle
-from showtell.captioner import DEFAULT_BUNDLE
+from showtell.inference.bundle import Bundle
+from showtell.inference.captioner import DEFAULT_BUNDLE
 
 PEER_PACKAGES = ("torch", "transformers", "pillow")
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from comparison import print_seconds, timed
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from showtell.captions import read
-from showtell.metrics import tokenize
+from showtell.data.caption_files import read_caption_file
+from showtell.metrics.scores import tokenize
 
 
 def main() -> None:
     """Compare on the caption file named on the command line."""
     parser = argparse.ArgumentParser(description="Tokens of captions: ours against the Stanford PTBTokenizer.")
     parser.add_argument("captions", type=Path, help="captions_val2017.json of COCO, Flickr8k.token.txt, or the like")
-    texts = [caption for example in read(parser.parse_args().captions) for caption in example.captions]
+    texts = [caption for example in read_caption_file(parser.parse_args().captions) for caption in example.captions]
     as_coco = {index: [{"caption": text}] for index, text in enumerate(texts)}
 
     ours, tokens = timed(lambda: [tokenize(text) for text in texts], 1)

@@ -17,13 +17,13 @@ import keras
 import numpy as np
 from _measure import tell
 
-from showtell import captions as caption_files
-from showtell.metrics import tokenize
+from showtell.data import caption_files
+from showtell.metrics.scores import tokenize
 from showtell.recipe import Recipe
-from showtell.train.batches import Batches, TrainingSplit
-from showtell.train.decoders import MaskedCrossEntropy, new_decoder
-from showtell.train.phases import compile_model, make_optimizer
-from showtell.train.trainer import make_deterministic
+from showtell.training.batches import Batches, TrainingSplit
+from showtell.training.decoders import MaskedCrossEntropy, new_decoder
+from showtell.training.phases import compile_model, make_optimizer
+from showtell.training.trainer import make_deterministic
 from showtell.vocabulary import END, START
 
 BATCH_SIZE = 64
@@ -41,7 +41,7 @@ def main() -> None:
     """Measure and print."""
     lengths = [
         min(len(tokenize(text)) + 2, LENGTH)
-        for example in caption_files.read(Path(sys.argv[1]))
+        for example in caption_files.read_caption_file(Path(sys.argv[1]))
         for text in example.captions
     ]
     for name, shape in KINDS.items():

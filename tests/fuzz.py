@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 import zoo
-from conftest import LOOKING_GRAPHS, save_looking_bundle
+from helpers import LOOKING_GRAPHS, save_looking_bundle
 from PIL import ExifTags, Image
 
-from showtell import captions
-from showtell.bundle import Bundle
-from showtell.captioner import Captioner
-from showtell.confidence import Calibration, Familiarity
+from showtell.data import caption_files as captions
 from showtell.errors import ShowtellError
 from showtell.images import Preprocess
-from showtell.metrics_cider import DocumentFrequencies
+from showtell.inference.bundle import Bundle
+from showtell.inference.captioner import Captioner
+from showtell.inference.confidence import Calibration, FeatureClusters
+from showtell.metrics.cider import DocumentFrequencies
 
 ARCHIVE = "the .zip file itself"
 HANG = 30.0  # seconds
@@ -156,7 +156,7 @@ def caption_case(folder: Path) -> Case:
         name = sorted(files)[generator.integers(len(files))]
         damage = altered if name.endswith(".json") and generator.random() < 0.5 else mutated
         (folder / name).write_bytes(damage(files[name].encode(), generator))
-        assert captions.read(folder / name)
+        assert captions.read_caption_file(folder / name)
         return True
 
     return case
@@ -167,9 +167,11 @@ def bundle_case(folder: Path) -> Case:
     tiny = save_looking_bundle(folder / "tiny", LOOKING_GRAPHS)
     # It gets what else a bundle may have, of few numbers.
     plain = Bundle.load(tiny)
-    familiarity = Familiarity(np.zeros(1), np.eye(1))
+    familiarity = FeatureClusters(np.zeros(1), np.eye(1))
     extra = {
-        "calibration.json": Calibration(50.0, familiarity, np.zeros(3), familiar=0.4, fading=0.1).to_json().encode(),
+        "calibration.json": Calibration(50.0, familiarity, np.zeros(3), distance_threshold=0.4, decay=0.1)
+        .to_json()
+        .encode(),
         "document_frequencies.json": DocumentFrequencies(3, {"a": 2, "a dog": 1}).to_json().encode(),
     }
     bundle = replace(plain, files={**plain.files, **extra})

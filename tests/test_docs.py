@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "src/showtell/pretrained/default/MODEL_CARD.md", *sorted(ROOT.glob("docs/*.md"))]
 REFERENCE = ROOT / "docs" / "command-line.md"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from conftest import EXAMPLES
+from helpers import EXAMPLES
 from PIL import Image
 
 from showtell import images
 from showtell.errors import ConfigurationError, ImageError
-from showtell.images import Preprocess, decode, find, named
+from showtell.images import Preprocess, decode, find_images, list_images
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -249,7 +249,7 @@ def test_a_folder_that_may_not_be_listed_is_told_of(tmp_path, monkeypatch):
         return listing(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert list(find([tmp_path])) == [tmp_path / "a.png", tmp_path / "private"]
+    assert list(find_images([tmp_path])) == [tmp_path / "a.png", tmp_path / "private"]
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ImageError, match="private': a folder that may not be read"):
         decode(tmp_path / "private")
@@ -259,8 +259,12 @@ def test_finding_images_in_folders_and_naming_them(tmp_path):
     for name in ("b.JPG", "a.png", "sub/c.webp", "notes.txt", ".hidden.png", ".cache/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in find([tmp_path])] == ["a.png", "b.JPG", "sub/c.webp"]
-    assert [name for name, _ in named(tmp_path)] == ["a.png", "b.JPG", "sub/c.webp"]
-    assert list(find([tmp_path / "absent.jpg"])) == [tmp_path / "absent.jpg"]
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])] == [
+        "a.png",
+        "b.JPG",
+        "sub/c.webp",
+    ]
+    assert [name for name, _ in list_images(tmp_path)] == ["a.png", "b.JPG", "sub/c.webp"]
+    assert list(find_images([tmp_path / "absent.jpg"])) == [tmp_path / "absent.jpg"]
     with pytest.raises(ImageError, match="no folder with images"):
-        named(tmp_path / ".cache" / "none")
+        list_images(tmp_path / ".cache" / "none")

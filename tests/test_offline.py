@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import EXAMPLES
 
-from showtell.captioner import DEFAULT_BUNDLE
+from showtell.inference.captioner import DEFAULT_BUNDLE
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "000000129648.jpg"
+EXAMPLE = EXAMPLES / "000000129648.jpg"
 
 # An audit hook cannot be got round or taken away: it hears of sockets that native code of Python opens, too.
 WITHOUT_SOCKETS = """
@@ -35,7 +35,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("options", [[], ["--json", "--n-best", "2"], ["--decode", "greedy"]])
+@pytest.mark.parametrize("options", [[], ["--json", "--n-best", "2"], ["--strategy", "greedy"]])
 def test_captioning_opens_no_socket(options):
     done = run(CAPTION, "caption", str(EXAMPLE), *options)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,7 +1,7 @@
 from dataclasses import asdict
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 from showtell.errors import ConfigurationError
 from showtell.recipe import Recipe
@@ -36,7 +36,7 @@ def test_settings_are_overridden_by_name():
         ("[model]\ndropout = 1.0", "below 1"),
         ("[data]\nmax_length = 2", "need 3"),
         ("[data]\ntokenizer = 'words'", "no tokenizer 'words'; there are word, bpe, char"),
-        ("[data]\ntokenizer = 'char'\n[training]\nno_repeat_ngram = 2", "give --no-repeat-ngram 0"),
+        ("[data]\ntokenizer = 'char'\n[training]\nno_repeat_ngram_size = 2", "give --no-repeat-ngram-size 0"),
         ("[data]\ntokenizer = 'bpe'\n[model]\nword_vectors = 'v.txt'", "the tokenizer bpe makes none"),
         ("training = 3", "not a section"),
         ("[training", "cannot read the recipe"),

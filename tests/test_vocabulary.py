@@ -123,7 +123,7 @@ def test_characters_come_by_frequency_and_a_blank_is_one_of_them():
         [START, 5, 6, 4, 5, 4, END, PAD],
         [START, 5, 4, UNK, END, PAD, PAD, PAD],
     ]
-    assert vocabulary.spelled([5, 6, 4, 5, 4]) == ("", "a", "b", "", "b")
+    assert vocabulary.token_strings([5, 6, 4, 5, 4]) == ("", "a", "b", "", "b")
     assert Vocabulary.build(["ab b", "b"], size=2, kind="char").words[4:] == ("b", "▁")
     assert Vocabulary.build(["ab b", "b"], min_count=2, kind="char").words[4:] == ("b", "▁")
 

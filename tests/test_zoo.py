@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import httpx
 import pytest
 import zoo
-from conftest import ROOT
+from helpers import ROOT
 from PIL import features
 
 

@@ -10,9 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from helpers import EXAMPLES
 from PIL import Image, ImageCms, features
 
-PHOTOGRAPH = Path(__file__).parent.parent / "examples" / "000000129648.jpg"
+PHOTOGRAPH = EXAMPLES / "000000129648.jpg"
 
 CAPTION = "a caption"
 NO_IMAGE = "not an image in a format that can be read here"

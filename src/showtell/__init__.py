@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from showtell.errors import ShowtellError
 
 if TYPE_CHECKING:
-    from showtell.captioner import Caption, Captioner
+    from showtell.inference.captioner import Caption, Captioner
 
 __version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "ShowtellError", "__version__"]
@@ -15,5 +15,5 @@ __all__ = ["Caption", "Captioner", "ShowtellError", "__version__"]
 def __getattr__(name: str) -> Any:
     # Importing the package must cost nothing: ONNX Runtime is loaded when a captioner is first named.
     if name in ("Caption", "Captioner"):
-        return getattr(import_module("showtell.captioner"), name)
+        return getattr(import_module("showtell.inference.captioner"), name)
     raise AttributeError(f"module 'showtell' has no attribute {name!r}")

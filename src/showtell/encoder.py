@@ -7,7 +7,7 @@ import numpy as np
 
 from showtell.errors import MismatchError
 from showtell.images import Preprocess
-from showtell.typed import typed
+from showtell.utils.field_types import check_field_types
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EncoderInfo:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "EncoderInfo":
         """Read what `to_dict` gave. Raises TypeError, KeyError or ConfigurationError on anything else."""
-        return typed(cls(**{**value, "preprocess": typed(Preprocess(**value["preprocess"]))}))
+        return check_field_types(cls(**{**value, "preprocess": check_field_types(Preprocess(**value["preprocess"]))}))
 
     def require_same(self, other: "EncoderInfo", what: str, other_what: str) -> None:
         """Raise MismatchError unless both name the same encoder with the same weights and preprocessing."""

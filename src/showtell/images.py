@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from showtell.errors import ConfigurationError, ImageError
-from showtell.parallel import in_threads
+from showtell.utils.threads import parallel_map
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 RAW_SUFFIXES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".dng", ".pef", ".srw"})
@@ -100,7 +100,7 @@ class Preprocess:
             except ImageError as error:
                 return error
 
-        return in_threads(load, sources, DECODED_AHEAD)
+        return parallel_map(load, sources, DECODED_AHEAD)
 
 
 def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Image:
@@ -119,7 +119,7 @@ def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Ima
         # A FIFO or device would block for ever.
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise ImageError(f"{name}: {_what_it_is(Path(source))}")
-        with opened(source) as image:
+        with open_image(source) as image:
             if image.format == "EPS":
                 raise ImageError(f"{name}: EPS is a program, and is not run; export it as PNG first")
             if image.width * image.height > MAX_PIXELS:
@@ -160,7 +160,7 @@ def _what_it_is(path: Path) -> str:
     return "a link to a file that is not there" if path.is_symlink() else "no such file"
 
 
-def opened(source: str | Path | bytes) -> Image.Image:
+def open_image(source: str | Path | bytes) -> Image.Image:
     """Open an image by its head, not decoded yet; HEIC, too, where its decoder is. Raises what Pillow raises."""
     try:
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
@@ -212,7 +212,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES) -> Iterator[Path]:
+def find_images(
+    paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES
+) -> Iterator[Path]:
     """Yield files as they are named, and for each folder the files in it with a known suffix, sorted by name.
 
     A named file is yielded whether or not it exists or is an image: reading it will tell. So is a folder that cannot be
@@ -243,9 +245,9 @@ def find(paths: Iterable[str | Path], recursive: bool = True, suffixes: Containe
     yield from unlisted
 
 
-def named(folder: Path) -> list[tuple[str, Path]]:
+def list_images(folder: Path) -> list[tuple[str, Path]]:
     """Return the name relative to `folder`, with slashes, and the path of every image in it. Raises ImageError."""
-    images = [(path.relative_to(folder).as_posix(), path) for path in find([folder])] if folder.is_dir() else []
+    images = [(path.relative_to(folder).as_posix(), path) for path in find_images([folder])] if folder.is_dir() else []
     if not images:
         raise ImageError(f"{str(folder)!r}: no folder with images")
     return images

@@ -106,7 +106,7 @@ class TrainingConfig:
     length_penalty: float = _setting(
         0.7, "alpha in log-probability / length ** alpha, likewise; 0 ranks by probability"
     )
-    no_repeat_ngram: int = _setting(0, "no run of so many words occurs twice in a caption, likewise; 0 allows all")
+    no_repeat_ngram_size: int = _setting(0, "no run of so many words occurs twice in a caption, likewise; 0 allows all")
     seed: int = _setting(0, "seed of all that is random")
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class TrainingConfig:
         _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
         _require_share(self, "label_smoothing")
         _require_share(self, "scheduled_sampling")
-        _require_not_negative(self, "seed", "length_penalty", "no_repeat_ngram")
+        _require_not_negative(self, "seed", "length_penalty", "no_repeat_ngram_size")
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
 
@@ -167,10 +167,10 @@ class Recipe:
         tokenizer = self.data.tokenizer
         if tokenizer != "word" and self.model.word_vectors:
             raise ConfigurationError(f"word_vectors are of words, and the tokenizer {tokenizer} makes none")
-        if tokenizer == "char" and self.training.no_repeat_ngram:
+        if tokenizer == "char" and self.training.no_repeat_ngram_size:
             raise ConfigurationError(
-                f"no_repeat_ngram is {self.training.no_repeat_ngram}, but the tokenizer is char, and characters in a "
-                "row come twice in good captions; give --no-repeat-ngram 0"
+                f"no_repeat_ngram_size is {self.training.no_repeat_ngram_size}, but the tokenizer is char, and good "
+                "captions repeat characters; give --no-repeat-ngram-size 0"
             )
 
     @classmethod

@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from showtell.errors import CaptionFileError, ConfigurationError
-from showtell.files import written_whole
+from showtell.utils.files import atomic_write
 
 PAD, START, END, UNK = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -101,7 +101,7 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as a tokenizer.json."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
@@ -179,7 +179,7 @@ class Vocabulary:
         """Return the text of a row of ids, special tokens left out."""
         return " ".join(self.tokenizer.decode([int(index) for index in ids], skip_special_tokens=True).split())
 
-    def spelled(self, ids: Iterable[int]) -> tuple[str, ...]:
+    def token_strings(self, ids: Iterable[int]) -> tuple[str, ...]:
         """Return the text of each token; that of a mere blank is empty."""
         return tuple(self.words[index].removeprefix(BLANK) for index in ids)
 

@@ -275,8 +275,8 @@ def twice(case: Case, folder: Path, calm: Undisturbed, number: int) -> bool:
 
 def check_whole(folder: Path) -> None:
     """Raise AssertionError if there is half a file under a final name."""
-    from showtell import dataset
-    from showtell.bundle import Bundle
+    from showtell.data import captions_h5 as dataset
+    from showtell.inference.bundle import Bundle
 
     for path in folder.rglob("*"):
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):

@@ -24,7 +24,7 @@ from harness import (
 )
 from serving import kill_servers
 
-from showtell.locks import only_one
+from showtell.utils.locks import exclusive_lock
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_second_of_two_runs_on_one_output_is_refused_at_once(data, tmp_path)
         command = case.command(tmp_path / name)
         output = Path(next(word for word in command if word.startswith(str(tmp_path))))
         before = sorted(path.name for path in (tmp_path / name).iterdir())
-        with only_one(output):
+        with exclusive_lock(output):
             refused = last_line(run(*command))
         assert refused.startswith(f"showtell: {output}: another showtell is writing it"), refused
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == before

@@ -14,7 +14,7 @@ import typer
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, scoring, serving, training
-from showtell.cli.options import INTERRUPTED, fail, held, reason
+from showtell.cli.options import INTERRUPTED, exit_stack, fail, reason
 from showtell.errors import Interrupted, ShowtellError
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal need not have every letter of a name or a caption
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with held:
+        with exit_stack:
             try:
                 app()
             finally:

@@ -12,10 +12,10 @@ import typer
 from showtell.cli.captioning import check_confidence
 from showtell.cli.options import Models, fail, printable, reason, say
 from showtell.errors import CaptionFileError, ConfigurationError, ShowtellError
-from showtell.progress import bar
+from showtell.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from showtell.alt_text import Gap
+    from showtell.alt_text.pages import MissingAlt
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Page:
 
     path: Path
     content: bytes
-    gaps: "list[tuple[Gap, Path]]"
+    gaps: "list[tuple[MissingAlt, Path]]"
 
 
 def alt_text(
@@ -40,8 +40,8 @@ def alt_text(
     Images without an alt attribute in HTML, and ![](image.jpg) in Markdown. Decorative images (alt="") and remote ones
     are left alone. An address that begins with a slash is looked for in the folder given.
     """
-    from showtell.alt_text import splice, unified_diff
-    from showtell.captioner import Captioner
+    from showtell.alt_text.pages import insert_texts, unified_diff
+    from showtell.inference.captioner import Captioner
 
     captioner = Captioner.load(*model or ())
     if captioner.calibration is not None:
@@ -58,7 +58,7 @@ def alt_text(
     wanted = list(dict.fromkeys(image for page in pages for _, image in page.gaps))
     captions = {}
     if wanted:
-        with bar("captioning") as advance:
+        with progress_bar("captioning") as advance:
             advance(0, len(wanted))
             for result in captioner.caption(wanted):
                 captions[result.source] = result
@@ -78,7 +78,7 @@ def alt_text(
                 texts.append((gap, result.captions[0].text))
         if not texts:
             continue
-        after = splice(page.content, texts)
+        after = insert_texts(page.content, texts)
         try:
             if write:
                 _replace(page, after)
@@ -102,17 +102,17 @@ def alt_text(
 
 def _read(paths: Iterable[Path]) -> tuple[list[_Page], int]:
     """Return the pages in folders, and how many could not be read."""
-    from showtell.alt_text import HTML_SUFFIXES, MARKDOWN_SUFFIXES, find_gaps, local_path
-    from showtell.images import find
+    from showtell.alt_text.pages import HTML_SUFFIXES, MARKDOWN_SUFFIXES, find_missing_alts, local_path
+    from showtell.images import find_images
 
     pages: dict[Path, _Page] = {}
     unusable = 0
     for root in paths:
         site = root if root.is_dir() else root.parent
-        for path in find([root], suffixes=HTML_SUFFIXES | MARKDOWN_SUFFIXES):
+        for path in find_images([root], suffixes=HTML_SUFFIXES | MARKDOWN_SUFFIXES):
             try:
                 content = path.read_bytes()
-                gaps = [(gap, local_path(gap.source, path, site)) for gap in find_gaps(content, path.suffix)]
+                gaps = [(gap, local_path(gap.source, path, site)) for gap in find_missing_alts(content, path.suffix)]
                 pages[path] = _Page(path, content, [(gap, image) for gap, image in gaps if image])
             except (ShowtellError, OSError) as error:
                 unusable += 1
@@ -123,11 +123,11 @@ def _read(paths: Iterable[Path]) -> tuple[list[_Page], int]:
 
 def _replace(page: _Page, content: bytes) -> None:
     """Write a page whole, with the rights that it has; where it is a link, the file that it leads to."""
-    from showtell.files import written_whole
+    from showtell.utils.files import atomic_write
 
     file = page.path.resolve()
     if file.read_bytes() != page.content:
         raise CaptionFileError(f"{page.path}: it has changed meanwhile; give the command again")
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_bytes(content)
         shutil.copymode(file, temporary)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from showtell.cli.options import INTERRUPTED, Font, Models, fail, held, printable, reason, say
+from showtell.cli.options import INTERRUPTED, Font, Models, exit_stack, fail, printable, reason, say
 from showtell.cli.scaling import (
     Actors,
     Address,
@@ -24,19 +24,19 @@ from showtell.cli.scaling import (
     ShardSize,
     TableFormat,
     list_inputs,
-    refuse,
+    reject_options,
     run_job,
 )
 from showtell.errors import ConfigurationError, ShowtellError
-from showtell.files import listed
-from showtell.locks import only_one
-from showtell.progress import bar
-from showtell.stopping import stop_signals, until
+from showtell.utils.files import parse_path_list
+from showtell.utils.locks import exclusive_lock
+from showtell.utils.progress import progress_bar
+from showtell.utils.signals import stop_signals, take_until_set
 
 if TYPE_CHECKING:
-    from showtell.captioner import Caption, Captioner
-    from showtell.outputs import Output
-    from showtell.search import SearchOptions
+    from showtell.inference.captioner import Caption, Captioner
+    from showtell.inference.search import SearchOptions
+    from showtell.outputs.files import Output
 
 STOPPING = "showtell: stopping after the images at work; Ctrl-C again stops at once"
 
@@ -51,7 +51,7 @@ def caption(
     model: Models = None,
     beam_size: Annotated[int | None, typer.Option(help="Captions followed at a time. (as the bundle says)")] = None,
     n_best: Annotated[int, typer.Option(help="Captions to print for each image.")] = 1,
-    decode: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
+    strategy: Annotated[Literal["beam", "greedy", "sample"], typer.Option(help="How to search.")] = "beam",
     min_words: Annotated[
         int | None,
         typer.Option(help="Words (tokens, of bpe and char) of a caption at least. (as the bundle says)"),
@@ -105,17 +105,17 @@ def caption(
 
     With --engine ray, images may be in .tar and .parquet files and at addresses such as s3://bucket/folder, too.
     """
-    from showtell.captioner import BATCH_SIZE, Captioner
-    from showtell.images import RAW_SUFFIXES, SUFFIXES, find
-    from showtell.outputs import JsonLines, Sidecars, Table, entry_of
+    from showtell.images import RAW_SUFFIXES, SUFFIXES, find_images
+    from showtell.inference.captioner import BATCH_SIZE, Captioner
+    from showtell.outputs.files import JsonLines, Sidecars, Table, entry_of
 
     captioner = Captioner.load(*model or ())
-    options = _search_options(captioner, decode, n_best, beam_size, (min_words, max_words), forbid or ())
+    options = _search_options(captioner, strategy, n_best, beam_size, (min_words, max_words), forbid or ())
     if min_confidence is not None:
         check_confidence(captioner, min_confidence, options)
     on_ray = RayOptions(address, actors, cpus, batch_size, shard_size)
     if engine == "ray":
-        refuse(
+        reject_options(
             engine,
             json=as_json,
             jsonl=jsonl,
@@ -126,7 +126,7 @@ def caption(
             attention=attention,
         )
         shards = list_inputs(on_ray, _named(paths), recursive)
-        from showtell.scale.work import Captioning
+        from showtell.ray.work import Captioning
 
         size = batch_size or BATCH_SIZE
         run_job(
@@ -136,7 +136,7 @@ def caption(
             on_ray,
         )
         return
-    refuse(engine, output=output, format=table_format, **vars(on_ray))
+    reject_options(engine, output=output, format=table_format, **vars(on_ray))
     if attention and not captioner.has_attention:
         raise ConfigurationError("--attention needs a model with attention; name one with --model")
     if font and not (annotate or attention):
@@ -147,7 +147,7 @@ def caption(
         raise ConfigurationError("--n-best: --csv and --sidecar hold one caption of an image; give --jsonl, too")
     given = list(_named(paths))
     _require_local(given)
-    images = list(find(given, recursive, SUFFIXES | RAW_SUFFIXES))
+    images = list(find_images(given, recursive, SUFFIXES | RAW_SUFFIXES))
     if raw := {path for path in images if path.suffix.lower() in RAW_SUFFIXES} - set(map(Path, given)):
         say(f"note: {len(raw)} camera RAW files are left out; export them as JPEG first")
         images = [path for path in images if path not in raw]
@@ -158,31 +158,33 @@ def caption(
     captioner.open_models()  # one that cannot be used costs no file
     gallery = maps = fonts = None
     if annotate or attention:
-        from showtell.fonts import Fonts
-        from showtell.gallery import AttentionGallery, Gallery
+        from showtell.drawing.fonts import Fonts
+        from showtell.outputs.galleries import AttentionGallery, Gallery
 
         fonts = Fonts(font)
         gallery = Gallery(annotate, fonts) if annotate else None
         maps = AttentionGallery(attention, fonts) if attention else None
     sidecars = Sidecars(map(str, images), overwrite) if sidecar else None
     for place in filter(None, (jsonl, csv)):
-        held.enter_context(only_one(place))
+        exit_stack.enter_context(exclusive_lock(place))
     files = [kind(file, overwrite) for kind, file in ((JsonLines, jsonl), (Table, csv)) if file]
     outputs: list[Output] = [sidecars, *files] if sidecars else [*files]
     for file in files:
-        if file.half_line:
-            say(f"note: {file.path}: half a line of a run that was killed is taken away: {file.half_line[:200]!r}")
+        if file.incomplete_line:
+            say(
+                f"note: {file.path}: half a line of a run that was killed is taken away: {file.incomplete_line[:200]!r}"
+            )
     wanted = [path for path in images if not outputs or not all(output.has(str(path)) for output in outputs)]
     if there := len(images) - len(wanted):
         say(f"showtell: {there} of {len(images)} images have a caption already; --overwrite makes them anew")
     alone = len(images) == 1 and images == [*map(Path, paths)]
     # On a terminal, captions that are printed are progress enough.
     unseen = sys.stderr.isatty() and not sys.stdout.isatty() and not alone
-    shown = bar("captioning") if wanted and (outputs or unseen) else nullcontext(_not_shown)
+    shown = progress_bar("captioning") if wanted and (outputs or unseen) else nullcontext(_not_shown)
     done = failed = reviewed = 0
     with stop_signals() as stopping, shown as advance:
         advance(0, len(wanted))
-        for result in captioner.caption(until(stopping, wanted, lambda: say(STOPPING)), options):
+        for result in captioner.caption(take_until_set(stopping, wanted, lambda: say(STOPPING)), options):
             entry = entry_of(result, min_confidence, several=n_best > 1)
             doubtful = entry.get("needs_review", False)
             try:
@@ -230,7 +232,7 @@ def caption(
 
 def _search_options(
     captioner: "Captioner",
-    decode: Literal["beam", "greedy", "sample"],
+    strategy: Literal["beam", "greedy", "sample"],
     n_best: int,
     beam_size: int | None,
     words: tuple[int | None, int | None],
@@ -242,12 +244,12 @@ def _search_options(
         raise ConfigurationError(f"--min-words {least} is more than --max-words {most}")
     return replace(
         own,
-        decode=decode,
+        strategy=strategy,
         n_best=n_best,
         beam_size=max(own.beam_size, n_best) if beam_size is None else beam_size,
         min_length=own.min_length if least is None else least,
         max_length=own.max_length if most is None else most,
-        forbidden=(*own.forbidden, *map(captioner.vocabulary.id_of, forbidden)),
+        suppress_tokens=(*own.suppress_tokens, *map(captioner.vocabulary.id_of, forbidden)),
     )
 
 
@@ -266,7 +268,7 @@ def check_confidence(captioner: "Captioner", least: float, options: "SearchOptio
 
 def _named(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
-        yield from listed(sys.stdin.buffer.read()) if path == "-" else [path]
+        yield from parse_path_list(sys.stdin.buffer.read()) if path == "-" else [path]
 
 
 def _require_local(paths: Iterable[str]) -> None:
@@ -298,8 +300,8 @@ def _advice(outputs: Sequence["Output"], anew: bool, pictures: bool) -> str:
 
 def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. (the one shipped)")] = None) -> None:
     """Tell what a bundle is: encoder, decoder, vocabulary, scores, sizes."""
-    from showtell.bundle import Bundle
-    from showtell.captioner import DEFAULT_BUNDLE
+    from showtell.inference.bundle import Bundle
+    from showtell.inference.captioner import DEFAULT_BUNDLE
 
     path = bundle or DEFAULT_BUNDLE
     loaded = Bundle.load(path)
@@ -309,9 +311,11 @@ def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. (the one sh
     print(f"precision\t{loaded.precision}")
     vocabulary = loaded.vocabulary
     print(f"vocabulary\t{vocabulary.fingerprint} ({len(vocabulary)} {vocabulary.noun}, tokenizer {vocabulary.kind})")
-    search = loaded.search
+    search = loaded.search_options
     rules = f"beam size {search.beam_size}, length penalty {search.length_penalty:g}"
-    repeats = f", no {search.no_repeat_ngram} {vocabulary.noun} in a row twice" if search.no_repeat_ngram else ""
+    repeats = (
+        f", no {search.no_repeat_ngram_size} {vocabulary.noun} in a row twice" if search.no_repeat_ngram_size else ""
+    )
     print(f"search\t{rules}, {search.max_length} {vocabulary.noun} at most{repeats}")
     print(f"attention\t{'yes' if loaded.decoder.get('kind') == 'show_attend_tell' else 'no'}")
     print(f"confidence\t{'no' if loaded.calibration is None else 'yes'}")

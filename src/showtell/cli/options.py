@@ -36,7 +36,7 @@ SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out cap
 INTERRUPTED = 130  # the exit status that shells give a program that Ctrl-C has ended
 
 # What a command holds until it ends, such as the lock of its output.
-held = ExitStack()
+exit_stack = ExitStack()
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -46,7 +46,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 @contextmanager
-def going_on() -> Iterator[None]:
+def resume_hint_on_interrupt() -> Iterator[None]:
     """Have Ctrl-C end in the line that the same command goes on, of work that keeps what is done."""
     try:
         yield

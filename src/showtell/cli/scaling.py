@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from showtell.cli.options import going_on, say
+from showtell.cli.options import resume_hint_on_interrupt, say
 from showtell.errors import ConfigurationError
-from showtell.progress import bar
+from showtell.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from showtell.scale.inputs import Shard
-    from showtell.scale.work import Work
+    from showtell.ray.inputs import Shard
+    from showtell.ray.work import Work
 
 SHARD_SIZE = 1024
 
@@ -60,7 +60,7 @@ class RayOptions:
     gpus: float | None = None
 
 
-def refuse(engine: str, **options: Any) -> None:
+def reject_options(engine: str, **options: Any) -> None:
     """Raise ConfigurationError if options are given that this engine does not have."""
     given = ["--" + name.replace("_", "-") for name, value in options.items() if value not in (None, False)]
     if given:
@@ -71,17 +71,17 @@ def list_inputs(
     engine_options: RayOptions, places: Iterable[str], recursive: bool = True, root: str = ""
 ) -> "list[Shard]":
     """Load Ray, and list the shards of what is to be read. Raises ConfigurationError, MissingExtra."""
-    from showtell.scale import require
+    from showtell.ray import require
 
     require("--engine ray")
-    from showtell.scale.inputs import list_shards
+    from showtell.ray.inputs import list_shards
 
     return list_shards(places, engine_options.shard_size or SHARD_SIZE, recursive, root)
 
 
 def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: RayOptions) -> None:
     """Run a job on Ray, with progress, and leave with the exit status of what came of it."""
-    from showtell.scale.jobs import Pool, run
+    from showtell.ray.jobs import Pool, run
 
     if not output:
         raise ConfigurationError("--engine ray needs a folder for the results: --output DIR")
@@ -89,7 +89,7 @@ def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: Ra
     if not cpus and not gpus:
         raise ConfigurationError("--cpus must be more than 0, unless workers have GPUs")
     pool = Pool(options.address, options.actors, cpus, gpus)
-    with going_on(), bar(f"{work.kind}", "shards") as advance:
+    with resume_hint_on_interrupt(), progress_bar(f"{work.kind}", "shards") as advance:
         report = run(work, shards, output, pool, advance, say)
     place, count = output.rstrip("/"), report.count
     before = f"; {report.before} of {report.shards} shards were there already" if report.before else ""
@@ -109,6 +109,6 @@ def places_and_root(
     root = images.rstrip("/") + "/"
     if captions is None:
         return [images], root
-    from showtell.dataset import image_names
+    from showtell.data.captions_h5 import image_names
 
     return [root + name for name in image_names(captions, split)], root

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli.options import CaptionFormat, Font, Images, say
-from showtell.progress import bar
+from showtell.utils.progress import progress_bar
 
 
 def evaluate(
@@ -28,25 +28,25 @@ def evaluate(
     font: Font = None,
 ) -> None:
     """Score a bundle's captions against those of people: BLEU-1..4, ROUGE-L, CIDEr."""
-    from showtell import evaluation
-    from showtell.captioner import Captioner
-    from showtell.files import require_new
-    from showtell.fonts import Fonts
-    from showtell.metrics_meteor import meteor_command
+    from showtell.drawing.fonts import Fonts
+    from showtell.evaluation import evaluator as evaluation
+    from showtell.inference.captioner import Captioner
+    from showtell.metrics.meteor import meteor_command
+    from showtell.utils.files import require_empty_dir
 
     captioner = Captioner.load(*bundle)
     examples = evaluation.read_split(captions, format_, split, say)
     # What cannot work is told before the images are captioned.
     fonts = Fonts(font)
     if output:
-        require_new(output, "the report")
+        require_empty_dir(output, "the report")
     if meteor:
         meteor_command()
     options = captioner.search_options
     if beam_size is not None:
         options = replace(options, beam_size=beam_size)
-    with bar("captioning") as advance:
-        found = evaluation.evaluate(captioner, examples, images, options, meteor, say, advance)
+    with progress_bar("captioning") as advance:
+        found = evaluation.evaluate_captioner(captioner, examples, images, options, meteor, say, advance)
     for name, value in found.figures.items():
         number = f"{value:.2f}" if isinstance(value, float) else str(value)
         print(f"{name:<24}{number:>8}" if sys.stdout.isatty() else f"{name}\t{number}")
@@ -75,12 +75,12 @@ def calibrate(
     report: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="New file for a picture of it.")] = None,
 ) -> None:
     """Give a bundle a calibrated confidence, and tell by cross-validation what it is worth."""
-    from showtell import calibration
-    from showtell.bundle import Bundle
-    from showtell.captioner import Captioner
     from showtell.errors import BundleError, ConfigurationError
-    from showtell.evaluation import FEW_IMAGES, read_split
-    from showtell.files import written_whole
+    from showtell.evaluation import calibration
+    from showtell.evaluation.evaluator import FEW_IMAGES, read_split
+    from showtell.inference.bundle import Bundle
+    from showtell.inference.captioner import Captioner
+    from showtell.utils.files import atomic_write
 
     for path in (output, report):
         if path is not None and path.exists():
@@ -92,17 +92,17 @@ def calibrate(
     loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
     known = [images / example.image for example in read_split(captions, format_, "all") if example.split == "train"]
     examples = read_split(captions, format_, split, say)
-    with bar("captioning") as advance:
+    with progress_bar("captioning") as advance:
         fitted, found = calibration.calibrate(Captioner([loaded]), known, examples, images, say, advance)
     replace(loaded, files={**loaded.files, "calibration.json": fitted.to_json().encode()}).save(output)
     if report:
-        with written_whole(report) as temporary:
+        with atomic_write(report) as temporary:
             temporary.write_text(calibration.picture(found), encoding="utf-8")
     risks = found.risks()
     print(f"images\t{len(found.acceptable)}")
     if len(found.acceptable) < FEW_IMAGES:
         say(f"note: {len(found.acceptable)} images are few to calibrate on; trust neither figures nor confidence")
-    print(f"captions acceptable (CIDEr {fitted.acceptable:g} or more)\t{found.acceptable.mean():.1%}")
+    print(f"captions acceptable (CIDEr {fitted.min_acceptable_cider:g} or more)\t{found.acceptable.mean():.1%}")
     print(f"AUROC\t{found.auroc:.3f}")
     print(f"expected calibration error\t{found.calibration_error:.3f}")
     for share in (0.2, 0.5, 0.8):

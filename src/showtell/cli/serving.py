@@ -25,17 +25,17 @@ def serve(
     queue: Annotated[int, typer.Option(help="Requests in hand at a time; what comes beyond is sent away.")] = 64,
 ) -> None:
     """Caption images over HTTP, with a page for the browser."""
-    from showtell.captioner import Captioner
+    from showtell.inference.captioner import Captioner
     from showtell.server import require
 
     require("showtell serve")
-    from showtell.server.limits import MEGABYTE, Settings
+    from showtell.server.limits import MEGABYTE, ServerSettings
     from showtell.server.running import serve as serve_captions
 
     for option, value in (("--max-megabytes", max_megabytes), ("--max-megapixels", max_megapixels)):
         if not math.isfinite(value):
             raise ConfigurationError(f"{option} must be a number, not {value}")
-    settings = Settings(
+    settings = ServerSettings(
         max_body=round(max_megabytes * MEGABYTE),
         max_files=max_files,
         max_pixels=round(max_megapixels * MEGABYTE),

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from showtell.cli.options import CaptionFormat, Folders, SkipMissing, StartFrom, going_on, held, say
+from showtell.cli.options import (
+    CaptionFormat,
+    Folders,
+    SkipMissing,
+    StartFrom,
+    exit_stack,
+    resume_hint_on_interrupt,
+    say,
+)
 from showtell.cli.scaling import (
     Actors,
     Address,
@@ -23,18 +31,18 @@ from showtell.cli.scaling import (
     ShardSize,
     list_inputs,
     places_and_root,
-    refuse,
+    reject_options,
     run_job,
 )
 from showtell.errors import ConfigurationError
-from showtell.files import listed
-from showtell.locks import only_one
-from showtell.progress import bar
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
+from showtell.utils.files import parse_path_list
+from showtell.utils.locks import exclusive_lock
+from showtell.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from showtell.encoder import Encoder
-    from showtell.train.start_from import Start
+    from showtell.training.warm_start import WarmStart
 
 
 def prepare(
@@ -61,18 +69,20 @@ def prepare(
     start_from: StartFrom = None,
 ) -> None:
     """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
-    from showtell import dataset
+    from showtell.data import captions_h5 as dataset
 
     start = _load_start(start_from) if start_from else None
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
-    held.enter_context(only_one(output, dataset.vocabulary_path(output)))
+    exit_stack.enter_context(exclusive_lock(output, dataset.vocabulary_path(output)))
     dataset.require_free(output)
-    examples = dataset.read_all(captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_)
+    examples = dataset.load_examples(
+        captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_
+    )
     if images:
         examples = dataset.with_images(examples, images, skip_missing, say)
-    data = dataset.build(examples, config, start.vocabulary if start else None)
+    data = dataset.build_caption_data(examples, config, start.vocabulary if start else None)
     dataset.write(output, data, source=str(captions or train))
     print(dataset.summary(data))
 
@@ -102,10 +112,10 @@ def extract(
     With --engine ray, images may be a .tar or .parquet file, a folder of those, an address such as s3://bucket/folder,
     or -, which reads paths from standard input.
     """
-    from showtell.features import BATCH_SIZE
-    from showtell.features import extract as extract_features
-    from showtell.images import named
-    from showtell.train.encoders import load_encoder
+    from showtell.data.features import BATCH_SIZE
+    from showtell.data.features import extract as extract_features
+    from showtell.images import list_images
+    from showtell.training.encoders import load_encoder
 
     load = partial(load_encoder, EncoderConfig(encoder, encoder_weights, grid))
     if start_from:
@@ -113,22 +123,22 @@ def extract(
     on_ray = RayOptions(address, actors, cpus, batch_size, shard_size, gpus)
     if engine == "ray":
         places, root = places_and_root(
-            images, captions, split, listed(sys.stdin.buffer.read()) if images == "-" else ()
+            images, captions, split, parse_path_list(sys.stdin.buffer.read()) if images == "-" else ()
         )
         shards = list_inputs(on_ray, places, root=root)
-        from showtell.scale.work import Extracting
+        from showtell.ray.work import Extracting
 
         run_job(Extracting(load, load().info, dtype, batch_size or BATCH_SIZE), shards, output, on_ray)
         return
-    refuse(engine, **vars(on_ray))
+    reject_options(engine, **vars(on_ray))
     if captions is None:
-        chosen = named(Path(images))
+        chosen = list_images(Path(images))
     else:
-        from showtell.dataset import image_names
+        from showtell.data.captions_h5 import image_names
 
         chosen = [(name, Path(images, name)) for name in image_names(captions, split)]
     loaded = load()
-    with going_on(), bar("extracting") as advance:
+    with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
     for _, reason in features.failed:
         say(f"showtell: {reason}")
@@ -141,13 +151,13 @@ def _load_start_encoder(path: Path, encoder_weights: str) -> "Encoder":
     return _load_start(path).load_encoder(encoder_weights)
 
 
-def _load_start(path: Path) -> "Start":
-    from showtell.train import require_keras
+def _load_start(path: Path) -> "WarmStart":
+    from showtell.training import require_keras
 
     require_keras("--start-from")
-    from showtell.train.start_from import load_start
+    from showtell.training.warm_start import load_warm_start
 
-    return load_start(path)
+    return load_warm_start(path)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -201,15 +211,15 @@ def train(
     if resume and (recipe or captions or features or images or format_ or skip_missing or start_from or settings):
         raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
     chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
-    held.enter_context(only_one(output))
-    from showtell.train import require_keras
+    exit_stack.enter_context(exclusive_lock(output))
+    from showtell.training import require_keras
 
     require_keras("training")
-    from showtell import dataset
-    from showtell.train import pipeline
-    from showtell.train.devices import use_devices
-    from showtell.train.run import Run, Sources
-    from showtell.train.trainer import train as train_run
+    from showtell.data import captions_h5 as dataset
+    from showtell.training import pipeline
+    from showtell.training.devices import use_devices
+    from showtell.training.run import DataPaths, Run
+    from showtell.training.trainer import train as train_run
 
     use_devices(devices)
     advice = f"make a bundle of the best checkpoint with: showtell export {shlex.quote(str(output))} -o BUNDLE"
@@ -225,17 +235,17 @@ def train(
     elif captions and captions.suffix in (".h5", ".hdf5") and not features:
         raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
     elif features and captions:
-        sources = Sources.at(captions, features, images or (), skip_missing)
-        run, training, validation = pipeline.begin(output, chosen, sources, start)
+        sources = DataPaths.at(captions, features, images or (), skip_missing)
+        run, training, validation = pipeline.create_run(output, chosen, sources, start)
     elif images and len(images) == 1 and not features:
         Run.require_free(output)
-        examples = dataset.read_all(captions or images[0], {}, {}, format_)
-        with going_on(), bar("extracting") as advance:
+        examples = dataset.load_examples(captions or images[0], {}, {}, format_)
+        with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
             sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, say, advance, start)
-        run, training, validation = pipeline.begin(output, chosen, sources, start)
+        run, training, validation = pipeline.create_run(output, chosen, sources, start)
     else:
         raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
-    with bar("training", "steps") as advance:
+    with progress_bar("training", "steps") as advance:
         train_run(run, training, validation, say, advance)
     say(f"done; {advice}")
 
@@ -255,11 +265,11 @@ def export(
     ] = None,
 ) -> None:
     """Make a bundle of the best checkpoint of a run, and check it against Keras."""
-    held.enter_context(only_one(output))
-    from showtell.train import require_keras
+    exit_stack.enter_context(exclusive_lock(output))
+    from showtell.training import require_keras
 
     require_keras("export")
-    from showtell.train.pipeline import export_run
+    from showtell.training.pipeline import export_run
 
     bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
     unpacked = " unpacked" if output.suffix == ".zip" else ""
@@ -273,7 +283,7 @@ def tutorial_data(
     seed: Annotated[int, typer.Option(help="Seed; the same draws the same.")] = 0,
 ) -> None:
     """Draw a small data set of coloured shapes with captions, to learn and try training with."""
-    from showtell.tutorial_data import write
+    from showtell.data.tutorial import write
 
     write(folder, images, seed, relations)
     print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}")

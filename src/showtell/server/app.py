@@ -19,12 +19,19 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from showtell import __version__
-from showtell.captioner import Caption, Captioned, Captioner
 from showtell.errors import ConfigurationError, ShowtellError
-from showtell.search import SearchOptions
+from showtell.inference.captioner import Caption, Captioner, CaptionResult
+from showtell.inference.search import SearchOptions
 from showtell.server.batching import Batcher
-from showtell.server.limits import RETRY_AFTER, Admission, Settings, Traffic, fault, refusal
-from showtell.server.observing import Metrics, Observed
+from showtell.server.limits import (
+    RETRY_AFTER,
+    AdmissionMiddleware,
+    ServerSettings,
+    Traffic,
+    error_response,
+    reject_reason,
+)
+from showtell.server.observing import Metrics, MetricsMiddleware
 from showtell.server.reference import reference_page
 
 FIELDS = ("files", "n_best", "beam_size", "attention")
@@ -81,20 +88,20 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 STOPPING: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "The server is stopping."}}
 
 
-def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAPI:
+def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> FastAPI:
     """Return the application that captions with a captioner; `app.state.traffic` tells and steers what it lets in.
 
     Example:
         >>> from showtell import Captioner
         >>> app = create_app(Captioner.load())  # doctest: +SKIP
     """
-    settings = settings or Settings()
+    settings = settings or ServerSettings()
     traffic = Traffic()
     metrics = Metrics(traffic)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        app.state.batcher = Batcher(captioner, partial(fault, settings=settings), metrics.batches.observe)
+        app.state.batcher = Batcher(captioner, partial(reject_reason, settings=settings), metrics.batches.observe)
         yield
         await run_in_threadpool(app.state.batcher.close)
 
@@ -159,7 +166,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     async def readyz() -> Response:
         """Whether requests for captions are taken."""
         if traffic.stopping:
-            return refusal(503, "the server is stopping; try another, or this one again later", RETRY_AFTER)
+            return error_response(503, "the server is stopping; try another, or this one again later", RETRY_AFTER)
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", response_class=PlainTextResponse, response_description="Figures.")
@@ -170,8 +177,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     _add_pages(app, settings, has_attention)
     _add_refusals(app)
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
-    app.add_middleware(Admission, settings=settings, traffic=traffic)
-    app.add_middleware(Observed, metrics=metrics, paths=paths)
+    app.add_middleware(AdmissionMiddleware, settings=settings, traffic=traffic)
+    app.add_middleware(MetricsMiddleware, metrics=metrics, paths=paths)
     return app
 
 
@@ -183,16 +190,16 @@ class NoneReadable(Exception):
         self.answers = answers
 
 
-def _options(own: SearchOptions, n_best: int, beam_size: int | None, settings: Settings) -> SearchOptions:
+def _options(own: SearchOptions, n_best: int, beam_size: int | None, settings: ServerSettings) -> SearchOptions:
     if max(beam_size or 0, n_best) > settings.max_beam_size:
         raise HTTPException(422, f"n_best and beam_size may be {settings.max_beam_size} at most; ask for fewer")
     try:
-        return replace(own, decode="beam", n_best=n_best, beam_size=beam_size or max(own.beam_size, n_best))
+        return replace(own, strategy="beam", n_best=n_best, beam_size=beam_size or max(own.beam_size, n_best))
     except ConfigurationError as error:
         raise HTTPException(422, str(error)) from None
 
 
-def _answer(file: str, result: Captioned, attention: bool) -> ImageAnswer:
+def _answer(file: str, result: CaptionResult, attention: bool) -> ImageAnswer:
     file = file.encode("utf-8", "replace").decode()  # whatever charset a client names
     if result.error is not None:
         return ImageAnswer(file=file, error=str(result.error).removeprefix("the image: "))
@@ -212,7 +219,7 @@ def _found(caption: Caption, attention: bool) -> FoundCaption:
     return found
 
 
-def _add_pages(app: FastAPI, settings: Settings, has_attention: bool) -> None:
+def _add_pages(app: FastAPI, settings: ServerSettings, has_attention: bool) -> None:
     folder = resources.files("showtell.server")
     page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
         max_body=settings.max_body, attention=str(has_attention).lower()
@@ -243,15 +250,15 @@ def _add_refusals(app: FastAPI) -> None:
             405: f"{request.method} is not for {request.url.path}; what there is, is listed at /docs",
         }
         headers = dict(error.headers or {})
-        return refusal(error.status_code, lines.get(error.status_code, error.detail), headers)
+        return error_response(error.status_code, lines.get(error.status_code, error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         name = first["loc"][1] if len(first["loc"]) > 1 else "body"
         if name == "files":
-            return refusal(422, "send at least one image as a file in the multipart field 'files'")
-        return refusal(422, f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}")
+            return error_response(422, "send at least one image as a file in the multipart field 'files'")
+        return error_response(422, f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}")
 
     @app.exception_handler(NoneReadable)
     async def unreadable(request: Request, error: NoneReadable) -> JSONResponse:
@@ -262,4 +269,4 @@ def _add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "the server has failed; what happened is in its log")
+        return error_response(500, "the server has failed; what happened is in its log")

@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 
-from showtell.captioner import Captioned, Captioner
 from showtell.errors import ImageError
-from showtell.parallel import THREADS
-from showtell.search import SearchOptions
+from showtell.inference.captioner import Captioner, CaptionResult
+from showtell.inference.search import SearchOptions
+from showtell.utils.threads import THREADS
 
 # Images that are captioned at a time: more gain little, and the first of them would wait for the last.
 BATCH_SIZE = 8
@@ -19,7 +19,7 @@ BATCH_SIZE = 8
 class _Job:
     content: bytes
     options: SearchOptions
-    future: "Future[Captioned]" = field(default_factory=Future)
+    future: "Future[CaptionResult]" = field(default_factory=Future)
 
 
 class Batcher:
@@ -49,7 +49,7 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, content: bytes, options: SearchOptions) -> "Future[Captioned]":
+    def submit(self, content: bytes, options: SearchOptions) -> "Future[CaptionResult]":
         """Ask for captions of the bytes of an image file. A future that is cancelled in time costs nothing."""
         job = _Job(content, options)
         with self._changed:
@@ -91,7 +91,7 @@ class Batcher:
             if (problem := self._fault(job.content)) is None:
                 taken.append(job)
             else:
-                job.future.set_result(Captioned(job.content, error=ImageError(problem)))
+                job.future.set_result(CaptionResult(job.content, error=ImageError(problem)))
         try:
             results = self._captioner.caption_batch([job.content for job in taken], jobs[0].options)
         except Exception as error:  # whoever waits for it must hear of it, and this thread goes on

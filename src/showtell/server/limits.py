@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from showtell.errors import ConfigurationError
-from showtell.images import opened
+from showtell.images import open_image
 
 # Others that Pillow reads would run programs (EPS) or are no photographs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -23,7 +23,7 @@ LINGER = 2  # seconds
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """What a server takes from whom.
 
     Attributes:
@@ -67,7 +67,7 @@ class Traffic:
     in_hand: int = 0
 
 
-class Admission:
+class AdmissionMiddleware:
     """The gate before the application: who may enter, how many at a time, with how much, and for how long.
 
     A request for captions is refused by its head where that is enough, before its body is read: 401 without the token,
@@ -75,7 +75,7 @@ class Admission:
     large ends in 413, one that does not come in time in 408.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic):
+    def __init__(self, app: ASGIApp, settings: ServerSettings, traffic: Traffic):
         self._app = app
         self._settings = settings
         self._traffic = traffic
@@ -105,17 +105,19 @@ class Admission:
             expected = f"Bearer {settings.token}".encode()
             if not hmac.compare_digest(headers.get("authorization", "").encode(), expected):
                 line = "this server wants a token: send the header Authorization: Bearer TOKEN"
-                return refusal(401, line, {"WWW-Authenticate": "Bearer", **CLOSE})
+                return error_response(401, line, {"WWW-Authenticate": "Bearer", **CLOSE})
         if not path.startswith("/v1/"):
             return None
         if self._traffic.stopping:
-            return refusal(503, "the server is stopping; try another, or this one again later", RETRY_AFTER | CLOSE)
+            return error_response(
+                503, "the server is stopping; try another, or this one again later", RETRY_AFTER | CLOSE
+            )
         if self._traffic.in_hand >= settings.queue:
             line = f"{settings.queue} requests are in hand, all that this server takes; try again in a second"
-            return refusal(503, line, RETRY_AFTER | CLOSE)
+            return error_response(503, line, RETRY_AFTER | CLOSE)
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > settings.max_body:
-            return refusal(413, _too_large(settings), CLOSE)
+            return error_response(413, _too_large(settings), CLOSE)
         return None
 
 
@@ -126,7 +128,7 @@ class _Body:
     little more is read and forgotten: as much as a request may have, for as long as LINGER.
     """
 
-    def __init__(self, receive: Receive, send: Send, settings: Settings, deadline: float):
+    def __init__(self, receive: Receive, send: Send, settings: ServerSettings, deadline: float):
         self._receive = receive
         self._send = send
         self._settings = settings
@@ -170,17 +172,17 @@ class _Body:
                     await self._part()
 
 
-def refusal(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def error_response(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return an answer that is one line of what is wrong and what to do."""
     return JSONResponse({"error": line}, status, headers)
 
 
-def fault(content: bytes, settings: Settings) -> str | None:
+def reject_reason(content: bytes, settings: ServerSettings) -> str | None:
     """Tell from the head of an image file why it is not taken, if so; whether it can be decoded is left open."""
     if not content:
         return "the file is empty"
     try:
-        with opened(content) as image:
+        with open_image(content) as image:
             format_, width, height = image.format, image.width, image.height
     except Image.DecompressionBombError:
         return f"more than {settings.max_pixels:,} pixels; make the image smaller"
@@ -193,5 +195,5 @@ def fault(content: bytes, settings: Settings) -> str | None:
     return None
 
 
-def _too_large(settings: Settings) -> str:
+def _too_large(settings: ServerSettings) -> str:
     return f"a request may have {settings.max_body / MEGABYTE:g} MB; send fewer or smaller images"

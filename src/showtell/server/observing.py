@@ -42,7 +42,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class Observed:
+class MetricsMiddleware:
     """The outermost layer of the application: counts and times its answers, and gives all the same headers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]):

@@ -8,10 +8,10 @@ from types import FrameType
 
 import uvicorn
 
-from showtell.captioner import Captioner
 from showtell.errors import ConfigurationError
+from showtell.inference.captioner import Captioner
 from showtell.server.app import create_app
-from showtell.server.limits import Settings, Traffic
+from showtell.server.limits import ServerSettings, Traffic
 
 # Beyond the time that a request may take, for its answer to be fetched.
 GRACE = 2
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(captioner: Captioner, settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:

@@ -1,0 +1,1 @@
+"""Images without alt text in web pages."""

@@ -1,0 +1,1 @@
+"""Training data: caption files, captions.h5 and feature files."""

@@ -1,0 +1,1 @@
+"""Pictures with text: titles, contact sheets and attention maps."""

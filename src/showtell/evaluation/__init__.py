@@ -1,0 +1,1 @@
+"""Scoring a captioner and calibrating its confidence."""

@@ -1,0 +1,1 @@
+"""Where captions go: JSON Lines, CSV, sidecar files and pictures."""

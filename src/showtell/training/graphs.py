@@ -1,0 +1,113 @@
+"""Keras models as ONNX graphs."""
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from showtell.encoder import Encoder, EncoderInfo
+from showtell.errors import ConfigurationError
+from showtell.inference.onnx_models import NEXT
+from showtell.training.decoders import Decoder, ImageState, NextWord
+from showtell.training.efficientnet_lite import with_weights
+from showtell.training.encoders import EFFICIENTNET_LITE2, KerasEncoder
+from showtell.utils.files import with_filename
+
+
+def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return a decoder as the two ONNX graphs that `OnnxStep` runs; weights go by `Decoder.named_weights`."""
+    shapes = decoder.state_shapes()
+    names = sorted(shapes)
+    of_image = [name for name in names if name not in decoder.recurrent_state_names()]
+    features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
+    tokens = keras.InputSpec("int32", (None,), name="tokens")
+    state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
+    outputs = ["log_probabilities", *(NEXT + name for name in decoder.recurrent_state_names())]
+    start = _to_onnx(ImageState(decoder), features, of_image)
+    step = _to_onnx(NextWord(decoder), [tokens, *state], outputs)
+    for part in step.graph.input:
+        if part.name in of_image:
+            part.type.tensor_type.shape.dim[0].dim_param = "images"
+    for model in (start, step):
+        _name_weights(model.graph, decoder)
+    return start, step
+
+
+def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
+    """Return an encoder of the table as a graph from `images` to `features`."""
+    if isinstance(encoder, KerasEncoder):
+        return network_graph(encoder.info, encoder.model)
+    return _shipped_graph(encoder.info)
+
+
+def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
+    """Return the Keras model of an encoder, as it is trained by now, as a graph from `images` to `features`."""
+    if info.name == "efficientnet_lite2":
+        return with_weights(_shipped_graph(info), network)
+    (pixels,) = network.inputs
+    return _to_onnx(network, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
+
+
+def require_network_graph(info: EncoderInfo) -> None:
+    """Raise ConfigurationError if `network_graph` cannot give an encoder on the backend that Keras has."""
+    if info.name != "efficientnet_lite2":
+        _require_tensorflow()
+
+
+def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
+    output = "pooled" if info.cells == 1 else "grid"
+    extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
+    _rename(extracted.graph, {output: "features"})
+    return extracted
+
+
+def _require_tensorflow() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigurationError(
+            "ONNX files, of which bundles and fine-tuned encoders consist, are made on Keras' TensorFlow backend; give "
+            "the command with KERAS_BACKEND=tensorflow"
+        )
+
+
+def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
+    _require_tensorflow()
+    # A model that was never called has no weights yet.
+    model(
+        keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 2 for size in spec.shape], spec.dtype), inputs)
+    )
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
+        path = Path(folder, "model.onnx")
+        with with_filename(path):
+            model.export(path, format="onnx", verbose=False, input_signature=[inputs])
+        exported = onnx.load(path)
+    _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
+    for tensor in (*exported.graph.input, *exported.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "rows"
+    return exported
+
+
+def _name_weights(graph: onnx.GraphProto, decoder: Decoder) -> None:
+    # The converter keeps the weights' values and shapes, but names them by its own count.
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    names = {}
+    for name, weight in decoder.named_weights().items():
+        equal = (found for found, array in arrays.items() if np.array_equal(array, weight.numpy()))
+        if found := next(equal, None):
+            names[found] = name
+            del arrays[found]
+    _rename(graph, names)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
