@@ -1,5 +1,6 @@
 """showtell: captions for images, offline, from a model that you can train yourself."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,9 @@ from showtell.errors import ShowtellError
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Caption, Captioner
+
+# ONNX Runtime reads this at import. Without it, ONNX Runtime records events and looks up its maker's server.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "ShowtellError", "__version__"]
