@@ -20,7 +20,8 @@ from _measure import interleaved, run, tell
 
 from showtell.images import batched, find_images
 from showtell.inference.captioner import BATCH_SIZE, ENCODED_AT_A_TIME, Captioner
-from showtell.inference.search import State, search
+from showtell.inference.decoder_step import DecoderState
+from showtell.inference.search import search
 from showtell.utils.threads import parallel_map
 
 IMAGES = 1000
@@ -114,15 +115,15 @@ def _against_its_parts(paths: list[Path], rate: float) -> None:
     )
 
 
-def _calls(captioner: Captioner, features: np.ndarray) -> list[tuple[np.ndarray, State]]:
+def _calls(captioner: Captioner, features: np.ndarray) -> list[tuple[np.ndarray, DecoderState]]:
     """Return what the decoder is called with while captions are sought."""
     calls = []
 
     class Recorder:
-        def start(self, features: Any) -> State:
+        def start(self, features: Any) -> DecoderState:
             return captioner.step.start(features)
 
-        def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        def __call__(self, tokens: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
             calls.append((tokens, state))
             return captioner.step(tokens, state)
 

@@ -154,7 +154,7 @@ def _train(folder: Path, kind: str) -> None:
     from showtell.recipe import Recipe
     from showtell.training import monitors, pipeline
     from showtell.training.batches import sample_rows
-    from showtell.training.decoders import KerasStep
+    from showtell.training.decoders import KerasDecoderStep
     from showtell.training.run import DataPaths, Run, save_model
     from showtell.training.trainer import Interrupted, train
 
@@ -177,7 +177,7 @@ def _train(folder: Path, kind: str) -> None:
     run = Run.open(run.folder)
     model = run.load_latest_checkpoint(print)
     chosen = np.sort(sample_rows(validation, recipe.training.validation_images, (0,)))
-    monitors.validate(model, KerasStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64)
+    monitors.validate(model, KerasDecoderStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64)
     validated = time.monotonic() - trained
     save_model(model, run.best)
     rate = recipe.training.batch_size * (STEPS - WARM) / (times[-1] - times[WARM - 1])

@@ -10,8 +10,9 @@ import numpy as np
 from _measure import interleaved, tell
 
 from showtell.inference.captioner import BATCH_SIZE, Captioner
-from showtell.inference.onnx_models import OnnxStep, open_session
-from showtell.inference.search import DecoderStep, SearchOptions, State, search
+from showtell.inference.decoder_step import DecoderState, DecoderStep
+from showtell.inference.onnx_models import OnnxDecoderStep, open_session
+from showtell.inference.search import SearchOptions, search
 from showtell.training.decoders import ShowAndTell
 from showtell.training.graphs import decoder_graphs
 from showtell.utils.threads import parallel_map
@@ -56,17 +57,17 @@ def _tutorial_step(threads: int) -> DecoderStep:
     decoder = ShowAndTell(WORDS, CHANNELS, embedding_size=512, units=512)
     decoder.build()
     start, step = (open_session(graph.SerializeToString(), threads=threads) for graph in decoder_graphs(decoder))
-    return OnnxStep(start, step)
+    return OnnxDecoderStep(start, step)
 
 
 def _against_its_steps(name: str, step: DecoderStep, features: np.ndarray, options: SearchOptions) -> None:
-    calls: list[tuple[np.ndarray, State]] = []
+    calls: list[tuple[np.ndarray, DecoderState]] = []
 
     class Recorder:
-        def start(self, features: Any) -> State:
+        def start(self, features: Any) -> DecoderState:
             return step.start(features)
 
-        def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        def __call__(self, tokens: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
             calls.append((tokens, state))
             return step(tokens, state)
 
@@ -88,14 +89,15 @@ def _against_its_steps(name: str, step: DecoderStep, features: np.ndarray, optio
 
 
 def _one_at_a_time(step: DecoderStep, features: np.ndarray, options: SearchOptions) -> list[int]:
-    """Seek a caption as the tutorial does: captions are Python objects in heaps, the rows of one image a step."""
-    beam = [(0.0, 0, [START], {name: leaf[0] for name, leaf in step.start(features).items()})]
+    """Decode one image as the tutorial does: captions are Python objects in heaps, with one step for all of them."""
+    first = step.start(features)
+    beam = [(0.0, 0, [START], {name: array[0] for name, array in first.caption.items()})]
     finished: list[tuple[float, int, list[int]]] = []
     made = 0
     for _ in range(options.max_length):
-        state = {name: np.stack([row[name] for *_, row in beam]) for name in beam[0][3]}
-        log_probs, following = step(np.array([words[-1] for _, _, words, _ in beam]), state)
-        candidates: list[tuple[float, int, list[int], State]] = []
+        stacked = {name: np.stack([arrays[name] for *_, arrays in beam]) for name in first.caption}
+        log_probs, state = step(np.array([words[-1] for _, _, words, _ in beam]), DecoderState(first.image, stacked))
+        candidates: list[tuple[float, int, list[int], dict[str, np.ndarray]]] = []
         for row, (total, _, words, _) in enumerate(beam):
             for word in np.argsort(-log_probs[row])[: options.beam_size]:
                 made += 1
@@ -103,8 +105,8 @@ def _one_at_a_time(step: DecoderStep, features: np.ndarray, options: SearchOptio
                 if word == END:
                     heapq.heappush(finished, (score, made, words))
                     continue
-                caption = (score, made, [*words, int(word)], {name: leaf[row] for name, leaf in following.items()})
-                heapq.heappush(candidates, caption)
+                arrays = {name: array[row] for name, array in state.caption.items()}
+                heapq.heappush(candidates, (score, made, [*words, int(word)], arrays))
                 if len(candidates) > options.beam_size:
                     heapq.heappop(candidates)
         beam = candidates

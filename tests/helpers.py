@@ -61,7 +61,7 @@ def save_looking_bundle(path, graphs):
         onnx.checker.check_model(model)
         files[name] = model.SerializeToString()
     info = EncoderInfo("brightness", "0", Preprocess(8), cells=4, channels=1)
-    has_attention = "next_attention" in graphs["decoder_step.onnx"]
+    has_attention = ", float[N, 4] next_attention" in graphs["decoder_step.onnx"]
     Bundle(info, {"kind": "looking"}, "float32", SearchOptions(), files, has_attention=has_attention).save(path)
     return path
 

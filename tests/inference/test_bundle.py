@@ -47,7 +47,7 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
     manifest = tmp_path / "b" / MANIFEST
     text = manifest.read_text()
     cases = {
-        "bundle format 99": text.replace('"format_version": 2', '"format_version": 99'),
+        "bundle format 99": text.replace('"format_version": 3', '"format_version": 99'),
         "cannot be understood": text.replace('"squash"', '"stretch"'),
         "cannot be understood (Json": "{",
         "cannot be understood (RecursionError": "[" * 100_000,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.errors import ConfigurationError, MismatchError, ShowtellError
+from showtell.inference.decoder_step import DecoderState
 from showtell.inference.ensemble import Ensemble
 from showtell.inference.search import Hypothesis, SearchOptions, search
 from showtell.vocabulary import END, PAD, START, UNK
@@ -31,11 +32,12 @@ class Sentences:
         self.fed: list[np.ndarray] = []
 
     def start(self, features):
-        return {"set": features[:, 0, 0].astype(int), "prefix": np.empty((len(features), 0), dtype=int)}
+        sets = features[:, 0, 0].astype(int)
+        return DecoderState({"set": sets}, {"prefix": np.empty((len(features), 0), dtype=int)})
 
     def __call__(self, tokens, state):
         self.fed.append(tokens.copy())
-        prefixes = np.column_stack([state["prefix"], tokens])
+        prefixes = np.column_stack([state.caption["prefix"], tokens])
         probabilities = np.zeros((len(tokens), 8), dtype=np.float32)
         for row, (number, (_, *prefix)) in enumerate(zip(self.sets_of(state), prefixes.tolist(), strict=True)):
             for sentence, probability in self.sets[number].items():
@@ -45,11 +47,11 @@ class Sentences:
         probabilities[lost, END] = 1
         with np.errstate(divide="ignore"):
             log_probs = np.log(probabilities / probabilities.sum(axis=1, keepdims=True))
-        return log_probs, {"set": state["set"], "prefix": prefixes}
+        return log_probs, state.advanced({"prefix": prefixes})
 
     def sets_of(self, state):
-        """Return the set of each caption; the state's, which stays as it was, belongs to the image."""
-        return np.repeat(state["set"], len(state["prefix"]) // len(state["set"]))
+        """Return the set of each caption."""
+        return np.repeat(state.image["set"], len(state.caption["prefix"]) // len(state.image["set"]))
 
 
 class Recurrent:
@@ -62,14 +64,14 @@ class Recurrent:
         self.outward = generator.normal(size=(6, vocabulary)) * sharpness
 
     def start(self, features):
-        return {"hidden": np.tanh(features[:, 0])}
+        return DecoderState(caption={"hidden": np.tanh(features[:, 0])})
 
     def __call__(self, tokens, state):
-        hidden = np.tanh(self.inward[tokens] + state["hidden"] @ self.across)
+        hidden = np.tanh(self.inward[tokens] + state.caption["hidden"] @ self.across)
         logits = hidden @ self.outward
         logits -= logits.max(axis=1, keepdims=True)
         log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return log_probs.astype(np.float32), {"hidden": hidden}
+        return log_probs.astype(np.float32), state.advanced({"hidden": hidden})
 
 
 class Looking(Sentences):
@@ -83,15 +85,16 @@ class Looking(Sentences):
         self.cells, self.from_the_start = cells, from_the_start
 
     def start(self, features):
-        unused = {"attention": np.full((len(features), self.cells), np.nan)} if self.from_the_start else {}
-        return {**super().start(features), **unused}
+        unused = np.full((len(features), self.cells), np.nan) if self.from_the_start else None
+        return replace(super().start(features), attention=unused)
 
     def __call__(self, tokens, state):
         log_probs, state = super().__call__(tokens, state)
         told = [
-            number_of(number, prefix) for number, (_, *prefix) in zip(self.sets_of(state), state["prefix"], strict=True)
+            number_of(number, prefix)
+            for number, (_, *prefix) in zip(self.sets_of(state), state.caption["prefix"], strict=True)
         ]
-        return log_probs, {**state, "attention": np.repeat(np.array(told, float)[:, None], self.cells, axis=1)}
+        return log_probs, replace(state, attention=np.repeat(np.array(told, float)[:, None], self.cells, axis=1))
 
 
 def number_of(image_set: int, words) -> int:
@@ -511,12 +514,12 @@ def test_the_models_of_an_ensemble_may_have_features_of_their_own():
     [[found]] = search(Ensemble([one, other]), [images(1), images(0)])
     assert text(found) == "b"
     assert found.token_log_probs == pytest.approx([math.log(0.45), 0.0], abs=1e-6)
-    with pytest.raises(ConfigurationError, match=r"2 models needs as many features, not 3"):
+    with pytest.raises(ConfigurationError, match=r"2 models needs one feature array per model, not 3"):
         search(Ensemble([one, other]), [images(0)] * 3)
 
 
 def test_an_ensemble_needs_models_and_one_vocabulary():
-    with pytest.raises(ConfigurationError, match="one model or more"):
+    with pytest.raises(ConfigurationError, match="at least one model"):
         Ensemble([])
     with pytest.raises(MismatchError, match=r"\[8, 9\]"):
         search(Ensemble([Recurrent(8), Recurrent(9)]), random_images(1))
@@ -528,7 +531,7 @@ def test_a_model_that_returns_nan_is_refused():
 
 
 def test_a_suppressed_token_must_be_in_the_vocabulary():
-    with pytest.raises(ConfigurationError, match=r"ids below 8.*\(8,\)"):
+    with pytest.raises(ConfigurationError, match=r"below the vocabulary size 8.*\(8,\)"):
         search(Recurrent(vocabulary=8), random_images(1), SearchOptions(suppress_tokens=(8,)))
 
 
@@ -536,7 +539,7 @@ def test_the_model_owns_its_state():
     class Frozen(Recurrent):
         def __call__(self, tokens, state):
             log_probs, state = super().__call__(tokens, state)
-            for array in state.values():
+            for array in (*state.image.values(), *state.caption.values()):
                 array.flags.writeable = False
             return log_probs, state
 
@@ -559,10 +562,10 @@ def test_the_model_owns_its_state():
         ({"min_length": 21}, "min_length must be 0 to max_length, 20, not 21"),
         ({"min_length": -1}, "min_length must be 0 to"),
         ({"length_penalty": -0.1}, "length_penalty must be 0"),
-        ({"length_penalty": 10**30}, "length_penalty must be 0 .none. to 100"),
+        ({"length_penalty": 10**30}, "length_penalty must be 0 .off. to 100"),
         ({"length_penalty": math.nan}, "length_penalty must be 0"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be 0"),
-        ({"suppress_tokens": (END,)}, "suppress_tokens must hold ids of words, 4 or more"),
+        ({"suppress_tokens": (END,)}, "suppress_tokens must hold token ids of 4 or more"),
         ({"temperature": 0.0}, "temperature must be more than 0"),
         ({"top_k": -1}, "top_k must be 0"),
         ({"top_p": 0.0}, "top_p must be more than 0"),

@@ -7,7 +7,13 @@ import pytest
 
 from showtell.errors import ConfigurationError
 from showtell.inference.search import SearchOptions, search
-from showtell.training.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell, ShowAttendTell, set_word_vectors
+from showtell.training.decoders import (
+    KerasDecoderStep,
+    MaskedCrossEntropy,
+    ShowAndTell,
+    ShowAttendTell,
+    set_word_vectors,
+)
 from showtell.training.word_vectors import read_word_vectors
 from showtell.vocabulary import PAD, START
 
@@ -54,11 +60,11 @@ def test_the_first_state_is_that_of_the_lstm_fed_with_the_image_from_a_zero_stat
     features = features_of(3, cells=4)
     kernel, bias = decoder.image_embedding.get_weights()
     output = features.mean(axis=1) @ kernel + bias
-    state = KerasStep(decoder).start(features)
+    state = KerasDecoderStep(decoder).start(features)
     for number, layer in enumerate(decoder.lstms):
         output, cell = lstm_step(layer, output, np.zeros((3, 7)), np.zeros((3, 7)))
-        assert state[f"hidden_{number}"] == pytest.approx(output, abs=1e-5)
-        assert state[f"cell_{number}"] == pytest.approx(cell, abs=1e-5)
+        assert state.caption[f"hidden_{number}"] == pytest.approx(output, abs=1e-5)
+        assert state.caption[f"cell_{number}"] == pytest.approx(cell, abs=1e-5)
 
 
 def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
@@ -66,7 +72,7 @@ def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
     features, tokens = features_of(4), np.array([[START, 4, 5, 6]] * 2 + [[START, 7, 8, 9]] * 2)
     logits = keras.ops.convert_to_numpy(decoder({"features": features, "tokens": tokens}))
     expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
-    step = KerasStep(decoder)
+    step = KerasDecoderStep(decoder)
     state = step.start(features)
     for position in range(tokens.shape[1]):
         log_probabilities, state = step(tokens[:, position], state)
@@ -75,25 +81,27 @@ def test_stepping_word_by_word_gives_what_teacher_forcing_gives(either):
 
 def test_a_look_is_the_mean_of_the_cells_weighted_by_attention(attending):
     features = features_of(2)
-    step = KerasStep(attending)
+    step = KerasDecoderStep(attending)
     state = step.start(features)
     kernel, bias = attending.cell_embedding.get_weights()
     cells = np.maximum(features @ kernel + bias, 0)
-    assert state["cells"] == pytest.approx(cells, abs=1e-5)
+    assert state.image["cells"] == pytest.approx(cells, abs=1e-5)
     words = attending.word_embedding.get_weights()[0][[4, 5]]
-    looking, _ = lstm_step(attending.attention_lstm, words, state["hidden_attention"], state["cell_attention"])
+    looking, _ = lstm_step(
+        attending.attention_lstm, words, state.caption["hidden_attention"], state.caption["cell_attention"]
+    )
     kernel, bias = attending.query.get_weights()
     weights = np.exp(np.einsum("nu,ngu->ng", looking @ kernel + bias, cells) / np.sqrt(7))
     weights /= weights.sum(axis=1, keepdims=True)
     output = np.concatenate([looking, np.einsum("ng,ngu->nu", weights, cells)], axis=1)
     for number, layer in enumerate(attending.lstms):
-        output, _ = lstm_step(layer, output, state[f"hidden_{number}"], state[f"cell_{number}"])
+        output, _ = lstm_step(layer, output, state.caption[f"hidden_{number}"], state.caption[f"cell_{number}"])
     kernel, bias = attending.logits.get_weights()
     log_probabilities, following = step(np.array([4, 5]), state)
-    assert following["attention"] == pytest.approx(weights, abs=1e-5)
+    assert following.attention == pytest.approx(weights, abs=1e-5)
     logits = output @ kernel + bias
     assert log_probabilities == pytest.approx(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), abs=1e-5)
-    assert following["cells"] is state["cells"]
+    assert following.image["cells"] is state.image["cells"]
 
 
 def test_every_weight_of_a_decoder_learns(either):
@@ -181,7 +189,7 @@ def test_word_vectors_that_do_not_fit_are_refused(tmp_path):
 LEARN = """
 import keras, numpy as np
 from showtell.inference.search import SearchOptions, search
-from showtell.training.decoders import KerasStep, MaskedCrossEntropy, ShowAndTell
+from showtell.training.decoders import KerasDecoderStep, MaskedCrossEntropy, ShowAndTell
 keras.utils.set_random_seed(0)
 decoder = ShowAndTell(8, 4, 16, 16, dropout=0.0)
 decoder.build()
@@ -190,7 +198,7 @@ features = np.eye(4, dtype="float32")[:, None, :]
 captions = np.array([[1, 4 + i, 7 - i, 2, 0] for i in range(4)])
 for _ in range(100):
     loss = decoder.train_on_batch({"features": features, "tokens": captions[:, :-1]}, captions[:, 1:])
-found = search(KerasStep(decoder), features, SearchOptions(max_length=5))
+found = search(KerasDecoderStep(decoder), features, SearchOptions(max_length=5))
 print(keras.backend.backend(), [list(caption[0].tokens) for caption in found])
 """
 
@@ -203,6 +211,6 @@ def test_a_decoder_learns_on_each_backend(backend, monkeypatch):
 
 
 def test_beam_search_runs_on_a_keras_step(decoder):
-    found = search(KerasStep(decoder), features_of(2), SearchOptions(beam_size=2, n_best=2, max_length=4))
+    found = search(KerasDecoderStep(decoder), features_of(2), SearchOptions(beam_size=2, n_best=2, max_length=4))
     assert [len(captions) for captions in found] == [2, 2]
     assert all(captions[0].score >= captions[1].score for captions in found)

@@ -18,7 +18,7 @@ from showtell.inference.search import SearchOptions, search
 from showtell.recipe import Recipe
 from showtell.training import pipeline
 from showtell.training.cross_entropy import CrossEntropy
-from showtell.training.decoders import KerasStep, new_decoder
+from showtell.training.decoders import KerasDecoderStep, new_decoder
 from showtell.training.encoders import load_encoder, trainable_network
 from showtell.training.graphs import network_graph
 from showtell.training.quantize import calibration_images, quantize_decoder, quantize_encoder
@@ -109,7 +109,7 @@ def test_a_grown_decoder_says_what_the_old_one_said(old, relations, tmp_path):
     assert ours[..., count:].min() > 0 and ours[..., count:].max() < 1 / count
     options = SearchOptions(beam_size=1, max_length=10, strategy="greedy")
     said, says = (
-        [[caption.tokens for caption in found] for found in search(KerasStep(model), inputs["features"], options)]
+        [[caption.tokens for caption in found] for found in search(KerasDecoderStep(model), inputs["features"], options)]
         for model in (before, after)
     )
     assert says == said and len({str(tokens) for tokens in said}) > 1

@@ -12,7 +12,7 @@ from showtell.images import Preprocess, batched
 from showtell.inference.bundle import Bundle
 from showtell.inference.confidence import Calibration, mean_log_prob
 from showtell.inference.ensemble import Ensemble
-from showtell.inference.onnx_models import OnnxEncoder, OnnxStep, open_session
+from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_session
 from showtell.inference.search import DecoderStep, Hypothesis, SearchOptions, search
 from showtell.utils.threads import parallel_map
 from showtell.vocabulary import Vocabulary
@@ -201,8 +201,10 @@ class Captioner:
         return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, tokens, attention, confidence)
 
 
-def _decoder(bundle: Bundle) -> OnnxStep:
-    step = OnnxStep(*(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step")))
+def _decoder(bundle: Bundle) -> OnnxDecoderStep:
+    step = OnnxDecoderStep(
+        *(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step"))
+    )
     if step.vocabulary_size != (words := len(bundle.vocabulary)):
         raise BundleError(
             f"the model chooses among {step.vocabulary_size} words, its vocabulary has {words}; export the bundle anew"

@@ -1,55 +1,65 @@
 """Several models that caption as one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from showtell.errors import ConfigurationError, MismatchError
-from showtell.inference.search import DecoderStep, State
+from showtell.inference.decoder_step import DecoderState, DecoderStep
 
 
 class Ensemble:
-    """Several models as one `Step` that averages their probabilities; all must have the same vocabulary.
+    """Several models with one vocabulary, as one `DecoderStep` that averages their probabilities.
 
-    Its state holds the entries of every model, as "0/name" for the first; and "attention", the mean of the weights of
-    those that have any, if they look at equal numbers of cells.
+    Its state holds the arrays of every model, named "0/name" for the first. Its attention is the mean over the models
+    that have attention, if their grids have the same size.
     """
 
     def __init__(self, steps: Sequence[DecoderStep]):
         if not steps:
-            raise ConfigurationError("an ensemble needs one model or more; none was given")
+            raise ConfigurationError("an ensemble needs at least one model")
         self.steps = tuple(steps)
 
-    def start(self, features: np.ndarray | Sequence[np.ndarray]) -> State:
-        """Return the state before the first word.
+    def start(self, features: np.ndarray | Sequence[np.ndarray]) -> DecoderState:
+        """Return the state before the first token.
 
-        Takes features (N, G, D) for all models, or a sequence with those of each; if their number is not that of the
-        models, raises ConfigurationError.
+        Args:
+            features: (N, G, D) for all models, or one such array per model.
+
+        Raises:
+            ConfigurationError: if the number of arrays differs from the number of models.
         """
-        each = [features] * len(self.steps) if isinstance(features, np.ndarray) else features
-        if len(each) != len(self.steps):
-            raise ConfigurationError(f"an ensemble of {len(self.steps)} models needs as many features, not {len(each)}")
-        return self._merged([step.start(own) for step, own in zip(self.steps, each, strict=True)])
+        features_of = [features] * len(self.steps) if isinstance(features, np.ndarray) else features
+        if len(features_of) != len(self.steps):
+            raise ConfigurationError(
+                f"an ensemble of {len(self.steps)} models needs one feature array per model, not {len(features_of)}"
+            )
+        return _merge([step.start(own) for step, own in zip(self.steps, features_of, strict=True)])
 
-    def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Return the logarithm of the mean probabilities (N, V), and the new state."""
-        own: list[State] = [{} for _ in self.steps]
-        for name, leaf in state.items():
-            index, slash, own_name = name.partition("/")
-            if slash:
-                own[int(index)][own_name] = leaf
-        log_probs, states = zip(*(step(tokens, part) for step, part in zip(self.steps, own, strict=True)), strict=True)
+    def __call__(self, tokens: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
+        """Return the logarithm of the mean probabilities (N, V), and the next state."""
+        outputs = [
+            step(tokens, DecoderState(_arrays_of(number, state.image), _arrays_of(number, state.caption)))
+            for number, step in enumerate(self.steps)
+        ]
+        log_probs, states = zip(*outputs, strict=True)
         sizes = [array.shape[1] for array in log_probs]
         if len(set(sizes)) > 1:
-            raise MismatchError(f"the models of an ensemble must share a vocabulary; theirs have {sizes} words")
-        mean = np.logaddexp.reduce(log_probs, axis=0) - math.log(len(log_probs))
-        return mean, self._merged(states)
+            raise MismatchError(f"the models of an ensemble must share a vocabulary, but have {sizes} tokens")
+        return np.logaddexp.reduce(log_probs, axis=0) - math.log(len(log_probs)), _merge(states)
 
-    @staticmethod
-    def _merged(states: Sequence[State]) -> State:
-        merged = {f"{index}/{name}": leaf for index, state in enumerate(states) for name, leaf in state.items()}
-        weights = [state["attention"] for state in states if "attention" in state]
-        if len({each.shape for each in weights}) == 1:
-            merged["attention"] = np.mean(weights, axis=0)
-        return merged
+
+def _merge(states: Sequence[DecoderState]) -> DecoderState:
+    image = {f"{number}/{name}": array for number, state in enumerate(states) for name, array in state.image.items()}
+    caption = {
+        f"{number}/{name}": array for number, state in enumerate(states) for name, array in state.caption.items()
+    }
+    weights = [state.attention for state in states if state.attention is not None]
+    same_grid = len({array.shape for array in weights}) == 1
+    return DecoderState(image, caption, np.mean(weights, axis=0) if same_grid else None)
+
+
+def _arrays_of(number: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    prefix = f"{number}/"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -7,9 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from showtell.inference.onnx_models import State, prime_state
+from showtell.inference.decoder_step import DecoderState, prime_state
 from showtell.recipe import ModelConfig
 from showtell.vocabulary import PAD
+
+StateArrays = dict[str, Any]  # the arrays of a decoder's state by name, as backend tensors
 
 
 class Decoder(keras.Model):
@@ -59,14 +61,14 @@ class Decoder(keras.Model):
         self.logits = self._dense(vocabulary_size)
         self.dropout_seed = keras.random.SeedGenerator()
 
-    def image_state(self, features: Any) -> State:
+    def image_state(self, features: Any) -> StateArrays:
         """Take features (N, G, D); return the parts of the state that belong to the image and never change.
 
         Among them is "image" (N, E), which the first LSTM reads before the first word. The LSTMs' parts begin as zeros.
         """
         raise NotImplementedError
 
-    def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
+    def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the parts that changed.
 
         `<pad>`, which no caption holds, stands for the image. As search.py has it, the state's parts of N / k images go
@@ -138,7 +140,7 @@ class Decoder(keras.Model):
         vectors = ops.where(ops.equal(by_image, PAD), ops.cast(image, words.dtype)[:, None, :], words)
         return ops.reshape(vectors, (-1, self.config["embedding_size"]))
 
-    def _step(self, name: str, values: Any, state: State, following: State) -> Any:
+    def _step(self, name: str, values: Any, state: StateArrays, following: StateArrays) -> Any:
         hidden, cell = f"hidden_{name}", f"cell_{name}"
         output, (following[hidden], following[cell]) = self._all_lstms()[name].cell(
             values, [state[hidden], state[cell]]
@@ -175,13 +177,13 @@ class ShowAndTell(Decoder):
             sequence = lstm(self._drop(sequence, training))
         return self.logits(self._drop(sequence[:, 1:], training))
 
-    def image_state(self, features: Any) -> State:
+    def image_state(self, features: Any) -> StateArrays:
         """Take features (N, G, D); return the vector (N, E) that the LSTM reads first."""
         return {"image": self._embed_image(features)}
 
-    def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
+    def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        following: State = {}
+        following: StateArrays = {}
         output = self._read_word(tokens, state["image"])
         for name in self._all_lstms():
             output = self._step(name, output, state, following)
@@ -236,14 +238,14 @@ class ShowAttendTell(Decoder):
             sequence = lstm(self._drop(sequence, training))
         return self.logits(self._drop(sequence[:, 1:], training))
 
-    def image_state(self, features: Any) -> State:
+    def image_state(self, features: Any) -> StateArrays:
         """Take features (N, G, D); return the cells (N, G, U) to look at, and the vector (N, E) that is read first."""
         cells = self.cell_embedding(features)
         return {"image": self.image_embedding(ops.mean(cells, axis=1)), "cells": cells}
 
-    def next_word(self, tokens: Any, state: State) -> tuple[Any, State]:
+    def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
         """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        following: State = {}
+        following: StateArrays = {}
         units, cells = self.config["units"], state["cells"]
         output = self._step("attention", self._read_word(tokens, state["image"]), state, following)
         looked, attention = self._look(ops.reshape(output, (ops.shape(cells)[0], -1, units)), cells)
@@ -348,26 +350,31 @@ class NextWord(keras.Model):
         return [log_probabilities, *(following[name] for name in self.decoder.recurrent_state_names())]
 
 
-class KerasStep:
-    """A Keras decoder as the Step of search.py."""
+class KerasDecoderStep:
+    """A Keras decoder as a `DecoderStep`."""
 
     def __init__(self, decoder: Decoder):
-        self._shapes, self._recurrent = decoder.state_shapes(), decoder.recurrent_state_names()
+        self._recurrent = decoder.recurrent_state_names()
+        shapes = decoder.state_shapes()
+        self._image_names = sorted(set(shapes) - set(self._recurrent))
+        self._caption_shapes = {name: shape for name, shape in shapes.items() if name in self._recurrent}
+        self._input_names = sorted(shapes)
         self._start, self._step = ImageState(decoder), NextWord(decoder)
 
-    def start(self, features: np.ndarray) -> State:
-        """Take features (N, G, D) float32; return the state before the first word."""
-        parts = self._start.predict_on_batch(np.asarray(features, np.float32))
-        names = sorted(set(self._shapes) - set(self._recurrent))
-        return prime_state(self, len(features), dict(zip(names, parts, strict=True)), self._shapes)
+    def start(self, features: np.ndarray) -> DecoderState:
+        """Return the state before the first token from features (N, G, D) float32."""
+        arrays = self._start.predict_on_batch(np.asarray(features, np.float32))
+        return prime_state(self, dict(zip(self._image_names, arrays, strict=True)), self._caption_shapes)
 
-    def __call__(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Take token ids (N,) and the state; return log-probabilities (N, V) float32 and the next state."""
-        inputs = [np.asarray(tokens, np.int32), *(state[name] for name in sorted(self._shapes))]
-        log_probabilities, *following = self._step.predict_on_batch(inputs)
-        # What a backend gives may be its own memory, and read-only.
-        writable = np.require(log_probabilities, requirements="W")
-        return writable, {**state, **dict(zip(self._recurrent, following, strict=True))}
+    def __call__(self, tokens: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
+        """Read tokens (N,); return log-probabilities (N, V) float32 and the next state."""
+        arrays = {**state.image, **state.caption}
+        inputs = [np.asarray(tokens, np.int32), *(arrays[name] for name in self._input_names)]
+        log_probs, *outputs = self._step.predict_on_batch(inputs)
+        caption = dict(zip(self._recurrent, outputs, strict=True))
+        attention = caption.pop("attention", None)
+        # A backend may return its own read-only memory.
+        return np.require(log_probs, requirements="W"), state.advanced(caption, attention)
 
 
 def set_word_vectors(decoder: Decoder, words: Sequence[str], vectors: dict[str, np.ndarray]) -> int:

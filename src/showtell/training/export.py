@@ -17,7 +17,7 @@ from showtell.inference.captioner import Captioner
 from showtell.inference.search import search
 from showtell.metrics.scores import DocumentFrequencies, Scores, tokenize
 from showtell.training.batches import TrainingSplit
-from showtell.training.decoders import Decoder, KerasStep
+from showtell.training.decoders import Decoder, KerasDecoderStep
 from showtell.training.fine_tuning import int8_encoder_file, tuned_encoder
 from showtell.training.graphs import decoder_graphs, encoder_graph
 from showtell.training.phases import best_decoder
@@ -127,7 +127,7 @@ def _check_parity(
     say: Callable[[str], None],
 ) -> None:
     features = np.concatenate([encoder.encode(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
-    expected = search(KerasStep(decoder), features, bundle.search_options)
+    expected = search(KerasDecoderStep(decoder), features, bundle.search_options)
     captioner = Captioner([bundle])
     found: list[Any] = []
     for start in range(0, len(pixels), 8):

@@ -21,7 +21,7 @@ from showtell.utils.files import with_filename
 
 
 def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Return a decoder as the two ONNX graphs that `OnnxStep` runs; weights go by `Decoder.named_weights`."""
+    """Return a decoder as the two ONNX graphs that `OnnxDecoderStep` runs; weights go by `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
     of_image = [name for name in names if name not in decoder.recurrent_state_names()]

@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from showtell.images import Preprocess
-from showtell.inference.onnx_models import OnnxStep
+from showtell.inference.onnx_models import OnnxDecoderStep
 from showtell.inference.search import SearchOptions, search
 
 # Quantised too, they raise the error of EfficientNet-Lite2's pooled features from 8.6 to 11 % of their norm.
@@ -55,7 +55,7 @@ def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: S
         options: how captions are sought.
     """
     sessions = _Recorder(start), _Recorder(step)
-    search(OnnxStep(*sessions), features, options)
+    search(OnnxDecoderStep(*sessions), features, options)
     kinds = ("MatMul", "Gemm", "Gather")
     # What is not quantised goes on with all its digits.
     settings = {"OpTypesToExcludeOutputQuantization": list(kinds)}

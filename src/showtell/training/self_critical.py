@@ -10,7 +10,7 @@ import numpy as np
 from showtell.inference.search import Hypothesis, SearchOptions, search
 from showtell.metrics.scores import CiderD, DocumentFrequencies, tokenize
 from showtell.training.batches import TrainingSplit, batches_in
-from showtell.training.decoders import Decoder, KerasStep
+from showtell.training.decoders import Decoder, KerasDecoderStep
 from showtell.training.devices import pad_for_devices
 from showtell.training.phases import FrozenEncoder, best_decoder, compile_model
 from showtell.training.run import Run
@@ -49,7 +49,7 @@ class SelfCritical(FrozenEncoder):
             for captions in training.references
         ]
         self._frequencies = DocumentFrequencies.from_references(self._references)
-        self._step: KerasStep | None = None
+        self._step: KerasDecoderStep | None = None
 
     def new_model(self) -> Decoder:
         """Take the decoder of the phase before, without its dropout."""
@@ -70,7 +70,7 @@ class SelfCritical(FrozenEncoder):
     def train_on(self, model: Decoder, batch: np.ndarray, epoch: int) -> tuple[float, int]:
         """Sample captions of the images, and make the better ones likelier; return the negative mean reward."""
         if self._step is None:
-            self._step = KerasStep(model)  # kept, because every new one is compiled anew
+            self._step = KerasDecoderStep(model)  # kept, because every new one is compiled anew
         count = self.settings.samples_per_image
         features = self._training.features[self._training.image_rows[batch]].astype(np.float32)
         options = SearchOptions(

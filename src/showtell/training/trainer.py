@@ -15,7 +15,7 @@ from showtell.errors import Interrupted, ShowtellError
 from showtell.training import monitors
 from showtell.training.batches import TrainingSplit, sample_rows
 from showtell.training.cross_entropy import CrossEntropy
-from showtell.training.decoders import KerasStep
+from showtell.training.decoders import KerasDecoderStep
 from showtell.training.fine_tuning import FineTuning, tuned_features
 from showtell.training.phases import Phase
 from showtell.training.run import Run
@@ -122,7 +122,7 @@ class PhaseTrainer:
         else:
             self._say(f"going on from step {int(model.optimizer.iterations)} of {self._steps}")
         self._model = model
-        self._step = KerasStep(self._phase.decoder(model))  # kept, because every new one is compiled anew
+        self._step = KerasDecoderStep(self._phase.decoder(model))  # kept, because every new one is compiled anew
         steps_an_epoch = self._phase.steps_an_epoch
         with TensorBoardWriter(self._run.folder / "tensorboard") as self._board:
             if self._has_learnt and not self._run.history():
