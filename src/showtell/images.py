@@ -1,8 +1,7 @@
-"""Images: finding them, decoding them safely, and bringing them to the size that an encoder wants."""
+"""Images: find them, decode them safely, and resize them to the input size of an encoder."""
 
 import os
 import re
-import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -21,25 +20,23 @@ from showtell.utils.threads import parallel_map
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 RAW_SUFFIXES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".dng", ".pef", ".srw"})
-# Just below Pillow's own limit, so that this one decides.
+# Just below Pillow's own limit, so that this one applies.
 MAX_PIXELS = 175_000_000
 MAX_SIZE = 10_000
-# Images that wait decoded, for each thread: enough that the encoder never waits, few enough for memory to stay flat.
+# Decoded images that wait per thread: enough to keep the encoder busy, few enough to keep memory flat.
 DECODED_AHEAD = 8
-# Images of more pixels are decoded one at a time: most formats are whole in memory then, several times over.
-LARGE = 25_000_000
-_one_large = Lock()
-# Blocks of more than 32 MB go back to the system when they are free; smaller ones, each thread would keep for itself.
-Image.core.set_block_size(64 << 20)
-
-# Of broken metadata and many pixels, which do not matter here. Not catch_warnings: one thread would undo another's.
-warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
+# Larger images are decoded one at a time, because most formats need several times their size in memory.
+LARGE_IMAGE_PIXELS = 25_000_000
+_large_image_lock = Lock()
 
 _HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
-# The RAW formats of Canon (CR3), Fujifilm, Olympus and Panasonic; others begin like a TIFF.
+# RAW files of Canon (CR3), Fujifilm, Olympus and Panasonic; those of other makers start like a TIFF.
 _RAW = re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
 
 _Item = TypeVar("_Item")
+
+# A path, the content of an image file, an open binary file, a Pillow image, or pixels (H, W, 3) uint8.
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,7 +44,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-# By the orientation of EXIF.
+# EXIF orientation -> the operation that makes the image upright.
 _TURNS: dict[int | None, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,12 +58,19 @@ _TURNS: dict[int | None, Image.Transpose] = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the pixels that an encoder reads; it travels with all that was made with it.
+    """How an image becomes the input of an encoder. Feature files, runs and bundles record it.
 
     Attributes:
-        size: height and width of the result, in pixels.
-        resize: "squash" scales both sides to `size`; "crop" keeps the aspect ratio and takes the middle.
-        interpolation: "bilinear", "bicubic" or "lanczos"; all average over the pixels that they shrink.
+        size: height and width of the result in pixels.
+        resize: "squash" scales both sides to `size`; "crop" keeps the aspect ratio and takes the centre.
+        interpolation: "bilinear", "bicubic" or "lanczos", each with antialiasing, as Pillow implements them.
+
+    Raises:
+        ConfigurationError: if a value is out of range.
+
+    Example:
+        >>> Preprocess(size=8)(Image.new("RGB", (60, 40))).shape
+        (8, 8, 3)
     """
 
     size: int = 224
@@ -76,10 +80,13 @@ class Preprocess:
     def __post_init__(self) -> None:
         known = self.resize in ("squash", "crop") and self.interpolation in _FILTERS
         if not (known and 1 <= self.size <= MAX_SIZE):
-            raise ConfigurationError(f"{self} cannot be used: size must be 1 to {MAX_SIZE}, the other two known words")
+            raise ConfigurationError(
+                f"invalid preprocessing: {self}. size must be 1 to {MAX_SIZE}, resize squash or crop, and "
+                f"interpolation {', '.join(_FILTERS)}"
+            )
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """Return the pixels of an RGB image as (size, size, 3) uint8."""
+        """Return the pixels (size, size, 3) uint8 of an RGB image."""
         box = None
         if self.resize == "crop":
             side = min(image.size)
@@ -87,14 +94,14 @@ class Preprocess:
             box = (left, top, left + side, top + side)
         return np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box))
 
-    def load(self, source: str | Path | bytes) -> np.ndarray:
-        """Decode an image file, or the bytes of one, to (size, size, 3) uint8. Raises ImageError."""
+    def load(self, source: ImageSource) -> np.ndarray:
+        """Decode an image to pixels (size, size, 3) uint8. Raises ImageError."""
         return self(decode(source, at_least=self.size))
 
-    def load_all(self, sources: Iterable[str | Path | bytes]) -> Iterator["np.ndarray | ImageError"]:
-        """Load many images in order, decoding ahead in threads; an unreadable one gives its error."""
+    def load_all(self, sources: Iterable[ImageSource]) -> Iterator["np.ndarray | ImageError"]:
+        """Decode many images in order, ahead of time in threads; yield the error of an image that cannot be read."""
 
-        def load(source: str | Path | bytes) -> np.ndarray | ImageError:
+        def load(source: ImageSource) -> np.ndarray | ImageError:
             try:
                 return self.load(source)
             except ImageError as error:
@@ -103,56 +110,87 @@ class Preprocess:
         return parallel_map(load, sources, DECODED_AHEAD)
 
 
-def decode(source: str | Path | bytes, at_least: int | None = None) -> Image.Image:
-    """Decode an image to RGB as a person would see it: turned by its EXIF orientation, transparency over white.
+def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
+    """Decode an image to RGB, upright by its EXIF orientation, with transparency over white.
 
     Args:
-        source: a path, or the bytes of an image file. Of an animation, the first frame is taken.
-        at_least: if given, a JPEG may be decoded at a reduced scale at which both sides still have so many pixels;
-            that is several times faster.
+        source: any `ImageSource`. Of an animation, the first frame is used.
+        at_least: if given, a JPEG may be decoded at a reduced scale with at least this many pixels per side, which is
+            several times faster.
 
     Raises:
-        ImageError: if there is no such file, or it is no image, is damaged, or has more than MAX_PIXELS pixels.
+        ImageError: if the file does not exist, is not an image, is damaged, or has more than MAX_PIXELS pixels.
+        TypeError: if the source has another type.
     """
-    name = "the image" if isinstance(source, bytes) else f"{str(source)!r}"
+    source = read_source(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    name = repr(str(source)) if isinstance(source, Path) else "the image"
     try:
-        # A FIFO or device would block for ever.
-        if not isinstance(source, bytes) and not Path(source).is_file():
-            raise ImageError(f"{name}: {_what_it_is(Path(source))}")
+        if isinstance(source, Path) and not source.is_file():  # a FIFO or device would block forever
+            raise ImageError(f"{name}: {_describe_non_file(source)}")
+        if isinstance(source, Image.Image):
+            return _decode_opened(source, name, at_least=None)  # draft mode would change the caller's image
         with open_image(source) as image:
-            if image.format == "EPS":
-                raise ImageError(f"{name}: EPS is a program, and is not run; export it as PNG first")
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-            if at_least is not None:
-                image.draft("RGB", (at_least, at_least))
-            with _one_large if image.width * image.height > LARGE else nullcontext():
-                image.load()
-                return _to_rgb(_upright(image))
+            return _decode_opened(image, name, at_least)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        head = _head(source)
-        if not head:
-            raise ImageError(f"{name}: the file is empty") from None
-        if _HEIC.match(head) and _has_heic_decoder():
-            raise ImageError(f"{name}: damaged or unreadable (its decoder knows no such HEIC)") from None
-        if _HEIC.match(head):
-            advice = "pip install 'showtell[heic]', or export it as JPEG first"
-            raise ImageError(f"{name}: HEIC needs a decoder; {advice}") from None
-        if _RAW.match(head):
-            raise ImageError(f"{name}: camera RAW cannot be read; export it as JPEG first") from None
-        raise ImageError(f"{name}: not an image in a format that can be read here") from None
+        raise ImageError(f"{name}: {_describe_unknown_format(source)}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
-        raise ImageError(f"{name}: too large for this machine's memory") from None
-    except Exception as error:  # decoders raise whatever they like on damaged input
+        raise ImageError(f"{name}: too large for the memory of this machine") from None
+    except Exception as error:  # decoders raise any exception on damaged input
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: damaged or unreadable ({reason})") from None
 
 
-def _what_it_is(path: Path) -> str:
+def read_source(source: ImageSource) -> Path | bytes | Image.Image | np.ndarray:
+    """Return the source as a path, bytes, image or array; a file object is read. Raises TypeError for other types."""
+    match source:
+        case str() | os.PathLike():
+            return Path(source)
+        case bytes() | Image.Image() | np.ndarray():
+            return source
+        case bytearray() | memoryview():
+            return bytes(source)
+    if callable(getattr(source, "read", None)):
+        return source.read()
+    raise TypeError(
+        f"not an image source: {type(source).__name__}. Pass a path, bytes, a binary file, a PIL image or an array"
+    )
+
+
+def open_image(source: Path | bytes) -> Image.Image:
+    """Read the header of an image file without decoding it; HEIC needs pillow-heif. Raises what Pillow raises."""
+    try:
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        if not (_HEIC.match(_first_bytes(source)) and _has_heic_decoder()):
+            raise
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise ImageError(f"the image: an array must be (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image.Image:
+    if image.format == "EPS":
+        raise ImageError(f"{name}: EPS is a program, and is not run; export it as PNG first")
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+    if at_least is not None:
+        image.draft("RGB", (at_least, at_least))
+    with _large_image_lock if image.width * image.height > LARGE_IMAGE_PIXELS else nullcontext():
+        image.load()
+        return _to_rgb(_upright(image))
+
+
+def _describe_non_file(path: Path) -> str:
     if path.is_dir():
         return "a folder, not an image" if os.access(path, os.R_OK | os.X_OK) else "a folder that may not be read"
     if path.exists():
@@ -160,19 +198,22 @@ def _what_it_is(path: Path) -> str:
     return "a link to a file that is not there" if path.is_symlink() else "no such file"
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
-    """Open an image by its head, not decoded yet; HEIC, too, where its decoder is. Raises what Pillow raises."""
-    try:
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    except UnidentifiedImageError:
-        if not (_HEIC.match(_head(source)) and _has_heic_decoder()):
-            raise
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+def _describe_unknown_format(source: Path | bytes | Image.Image) -> str:
+    head = b"" if isinstance(source, Image.Image) else _first_bytes(source)
+    if not head:
+        return "the file is empty"
+    if _HEIC.match(head) and _has_heic_decoder():
+        return "damaged or unreadable (its decoder knows no such HEIC)"
+    if _HEIC.match(head):
+        return "HEIC needs a decoder; pip install 'showtell[heic]', or export it as JPEG first"
+    if _RAW.match(head):
+        return "camera RAW cannot be read; export it as JPEG first"
+    return "not an image in a format that can be read here"
 
 
 @cache
 def _has_heic_decoder() -> bool:
-    """Give Pillow the decoder of pillow-heif, if that is installed."""
+    """Register the HEIC decoder of pillow-heif with Pillow, if it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -181,7 +222,7 @@ def _has_heic_decoder() -> bool:
     return True
 
 
-def _head(source: str | Path | bytes) -> bytes:
+def _first_bytes(source: Path | bytes) -> bytes:
     if isinstance(source, bytes):
         return source[:16]
     with open(source, "rb") as file:
@@ -191,7 +232,7 @@ def _head(source: str | Path | bytes) -> bytes:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken EXIF, of which decoders raise whatever they like; the picture is whole
+    except Exception:  # decoders raise any exception on broken EXIF; the image itself is intact
         return image
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
@@ -215,15 +256,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def find_images(
     paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES
 ) -> Iterator[Path]:
-    """Yield files as they are named, and for each folder the files in it with a known suffix, sorted by name.
+    """Yield the given files, and for each folder the files in it with a known suffix, sorted by name.
 
-    A named file is yielded whether or not it exists or is an image: reading it will tell. So is a folder that cannot be
-    listed. What is hidden is left out.
+    A given file is yielded even if it does not exist or is not an image, so that decoding it reports the error. The
+    same holds for a folder that cannot be listed. Hidden files and folders are skipped.
 
     Args:
         paths: files and folders.
-        recursive: search the folders in a folder, too.
-        suffixes: the suffixes, in lower case; by default those of images.
+        recursive: search subfolders.
+        suffixes: lower-case suffixes to look for; by default those of images.
     """
     unlisted: list[Path] = []
     for path in map(Path, paths):
@@ -234,7 +275,7 @@ def find_images(
         walk = os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename)), followlinks=True)
         for folder, folders, names in walk:
             here = Path(folder).stat()
-            if (here.st_dev, here.st_ino) in seen:  # a link to a folder above
+            if (here.st_dev, here.st_ino) in seen:  # a symbolic link to a parent folder
                 folders.clear()
                 continue
             seen.add((here.st_dev, here.st_ino))
@@ -246,7 +287,11 @@ def find_images(
 
 
 def list_images(folder: Path) -> list[tuple[str, Path]]:
-    """Return the name relative to `folder`, with slashes, and the path of every image in it. Raises ImageError."""
+    """Return the relative name, with slashes, and the path of every image in a folder.
+
+    Raises:
+        ImageError: if the folder does not exist or has no images.
+    """
     images = [(path.relative_to(folder).as_posix(), path) for path in find_images([folder])] if folder.is_dir() else []
     if not images:
         raise ImageError(f"{str(folder)!r}: no folder with images")
@@ -254,7 +299,7 @@ def list_images(folder: Path) -> list[tuple[str, Path]]:
 
 
 def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yield lists of `size` items, the last perhaps shorter."""
+    """Yield lists of `size` items; the last one may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error.
 
 import os
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line; errors that a user can mend become one line."""
+    _configure_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal need not have every letter of a name or a caption
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -47,6 +49,14 @@ def main() -> NoReturn:
         _give_up_output()
         fail(reason(error) if error.filename else f"input or output: {error.strerror or error}")
     sys.exit(0)
+
+
+def _configure_pillow() -> None:
+    """Set what a program may set for its whole process, but a library may not."""
+    # Pillow returns large blocks to the system; every thread keeps the small ones that it used.
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
+    # Broken metadata and large images are handled by showtell.images.
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 
 def _give_up_output() -> None:
