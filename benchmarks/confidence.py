@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from showtell.evaluation.evaluator import read_split
-from showtell.images import find_images
-from showtell.inference.captioner import DEFAULT_BUNDLE, Captioner, Source
+from showtell.images import ImageSource, find_images
+from showtell.inference.bundle import DEFAULT_BUNDLE
+from showtell.inference.captioner import Captioner
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COUNT = 20
@@ -74,7 +75,7 @@ def main() -> None:
     if captioner.calibration is None:
         raise SystemExit(f"{arguments.model}: it has no calibration; make one with: showtell calibrate")
     random = np.random.default_rng(0)
-    kinds: dict[str, Iterable[Source]] = {
+    kinds: dict[str, Iterable[ImageSource]] = {
         "dev": [arguments.images / example.image for example in read_split(arguments.captions, None, "dev")],
         "the six examples (COCO)": find_images([EXAMPLES]),
         f"{COUNT} pages of text": pages(random),

@@ -14,7 +14,7 @@ import openvino
 from _measure import interleaved, tell
 
 from showtell.images import find_images
-from showtell.inference.captioner import ENCODED_AT_A_TIME, Captioner
+from showtell.inference.captioner import ENCODER_BATCH_SIZE, Captioner
 from showtell.inference.onnx_models import OnnxEncoder, open_session
 from showtell.training.encoders import EFFICIENTNET_LITE2
 from showtell.utils.threads import parallel_map
@@ -32,7 +32,7 @@ def main() -> None:
     pixels = np.stack([preprocess.load(path) for path in islice(cycle(find_images([source])), IMAGES)])
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], ["grid"])
     float_encoder = OnnxEncoder(open_session(extracted.SerializeToString(), threads=1), bundle.encoder, "grid")
-    few = np.array_split(pixels, range(ENCODED_AT_A_TIME, IMAGES, ENCODED_AT_A_TIME))
+    few = np.array_split(pixels, range(ENCODER_BATCH_SIZE, IMAGES, ENCODER_BATCH_SIZE))
 
     def ours(encode: Callable[[np.ndarray], object]) -> Callable[[], object]:
         return lambda: list(parallel_map(encode, few, 4))

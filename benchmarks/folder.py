@@ -19,7 +19,7 @@ import numpy as np
 from _measure import interleaved, run, tell
 
 from showtell.images import batched, find_images
-from showtell.inference.captioner import BATCH_SIZE, ENCODED_AT_A_TIME, Captioner
+from showtell.inference.captioner import BATCH_SIZE, ENCODER_BATCH_SIZE, Captioner
 from showtell.inference.decoder_step import DecoderState
 from showtell.inference.search import search
 from showtell.utils.threads import parallel_map
@@ -78,7 +78,7 @@ def _against_its_parts(paths: list[Path], rate: float) -> None:
     captioner = Captioner.load()
     (preprocess,) = captioner.preprocesses
     pixels = np.stack(list(parallel_map(preprocess.load, paths, 8)))
-    few = np.array_split(pixels, range(ENCODED_AT_A_TIME, len(pixels), ENCODED_AT_A_TIME))
+    few = np.array_split(pixels, range(ENCODER_BATCH_SIZE, len(pixels), ENCODER_BATCH_SIZE))
     (features,) = captioner.encode([pixels])
     calls = [
         _calls(captioner, batch) for batch in np.array_split(features, range(BATCH_SIZE, len(features), BATCH_SIZE))

@@ -13,7 +13,7 @@ import _peers
 from _measure import run, tell
 
 from showtell.inference.bundle import Bundle
-from showtell.inference.captioner import DEFAULT_BUNDLE
+from showtell.inference.bundle import DEFAULT_BUNDLE
 
 PEER_PACKAGES = ("torch", "transformers", "pillow")
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import EXAMPLES
 
-from showtell.inference.captioner import DEFAULT_BUNDLE
+from showtell.inference.bundle import DEFAULT_BUNDLE
 
 EXAMPLE = EXAMPLES / "000000129648.jpg"
 

@@ -1,23 +1,78 @@
-"""showtell: captions for images, offline, from a model that you can train yourself."""
+"""showtell: image captions offline, from a bundled model or from one that you train yourself."""
 
+import logging
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from showtell.errors import ShowtellError
+from showtell.errors import (
+    BundleError,
+    CaptionFileError,
+    ConfigurationError,
+    FeatureError,
+    ImageError,
+    Interrupted,
+    MismatchError,
+    MissingExtra,
+    ShowtellError,
+)
 
 if TYPE_CHECKING:
-    from showtell.inference.captioner import Caption, Captioner
+    from showtell.api import evaluate as evaluate
+    from showtell.api import export as export
+    from showtell.api import train as train
+    from showtell.inference.bundle import Bundle as Bundle
+    from showtell.inference.caption import Caption as Caption
+    from showtell.inference.caption import CaptionResult as CaptionResult
+    from showtell.inference.captioner import Captioner as Captioner
+    from showtell.inference.search_options import SearchOptions as SearchOptions
 
 # ONNX Runtime reads this at import. Without it, ONNX Runtime records events and looks up its maker's server.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Quiet unless the program configures logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
-__all__ = ["Caption", "Captioner", "ShowtellError", "__version__"]
+
+# Loaded on first use, so that `import showtell` costs nothing.
+_LAZY = {
+    "Bundle": "showtell.inference.bundle",
+    "Caption": "showtell.inference.caption",
+    "CaptionResult": "showtell.inference.caption",
+    "Captioner": "showtell.inference.captioner",
+    "SearchOptions": "showtell.inference.search_options",
+    "evaluate": "showtell.api",
+    "export": "showtell.api",
+    "train": "showtell.api",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Caption",
+    "CaptionFileError",
+    "CaptionResult",
+    "Captioner",
+    "ConfigurationError",
+    "FeatureError",
+    "ImageError",
+    "Interrupted",
+    "MismatchError",
+    "MissingExtra",
+    "SearchOptions",
+    "ShowtellError",
+    "__version__",
+    "evaluate",
+    "export",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the package must cost nothing: ONNX Runtime is loaded when a captioner is first named.
-    if name in ("Caption", "Captioner"):
-        return getattr(import_module("showtell.inference.captioner"), name)
-    raise AttributeError(f"module 'showtell' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'showtell' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

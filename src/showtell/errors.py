@@ -1,50 +1,59 @@
-"""The errors that showtell raises. Every message says what is wrong, where, and what to do."""
+"""Every error that showtell raises. Each message says in one line what is wrong, where, and what to do."""
 
 from importlib import import_module
 from typing import Any
 
 
 class ShowtellError(Exception):
-    """Base of all errors that a user can cause or mend; its message is one line meant for people."""
+    """Base class of all errors that a user can cause or fix. The message is one line."""
 
 
 class ImageError(ShowtellError):
-    """An image file that cannot be read or decoded."""
+    """An image cannot be read or decoded."""
 
 
 class CaptionFileError(ShowtellError):
-    """A caption file that cannot be understood."""
+    """A caption file cannot be read or parsed."""
 
 
 class FeatureError(ShowtellError):
-    """A feature file that cannot be read, or that does not hold what it is asked for."""
+    """A feature file cannot be read, or lacks the requested images."""
 
 
 class BundleError(ShowtellError):
-    """A bundle that is damaged, incomplete or newer than this program."""
+    """A bundle is missing, damaged, incomplete or of another format version."""
 
 
 class MismatchError(ShowtellError):
-    """Two things made with different encoders or vocabularies were to be joined."""
+    """Two parts were made with different encoders or vocabularies and cannot be combined."""
 
 
-class ConfigurationError(ShowtellError):
-    """An option, recipe or combination of them that cannot work."""
+class ConfigurationError(ShowtellError, ValueError):
+    """An option, a recipe, or a combination of options is invalid."""
 
 
 class Interrupted(ShowtellError):
-    """Work that was asked to stop, and has kept what was done."""
+    """Work was stopped on request; finished parts are kept."""
 
 
-class MissingExtra(ShowtellError):
-    """A part of showtell whose optional dependencies are not installed."""
+class MissingExtra(ShowtellError, ImportError):
+    """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str):
         super().__init__(f"{feature} needs more packages; install them with: pip install 'showtell[{extra}]'")
 
 
 def import_extra(module: str, feature: str, extra: str) -> Any:
-    """Import a module of an optional dependency. Raises MissingExtra, which says what to install for `feature`."""
+    """Import a module of an optional dependency.
+
+    Args:
+        module: the module to import.
+        feature: what needs it, for the error message.
+        extra: the extra of showtell that installs it.
+
+    Raises:
+        MissingExtra: if it is not installed.
+    """
     try:
         return import_module(module)
     except ModuleNotFoundError:

@@ -123,7 +123,7 @@ def test_what_went_wrong_is_one_line_whatever_the_name(showtell, tmp_path):
 
 
 def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
-    from showtell.inference.captioner import DEFAULT_BUNDLE
+    from showtell.inference.bundle import DEFAULT_BUNDLE
 
     twice = showtell("caption", EXAMPLES, "--model", DEFAULT_BUNDLE, "--model", DEFAULT_BUNDLE)
     assert twice.stdout == showtell("caption", EXAMPLES).stdout
@@ -188,7 +188,7 @@ def test_info_tells_what_the_shipped_bundle_is(showtell):
 def test_evaluate_explains_its_figures(showtell, tmp_path):
     table = tmp_path / "captions.csv"
     table.write_text("file_name,text\n" + "".join(f"{path.name},a photograph\n" for path in EXAMPLES.glob("*.jpg")))
-    from showtell.inference.captioner import DEFAULT_BUNDLE
+    from showtell.inference.bundle import DEFAULT_BUNDLE
 
     arguments = ["evaluate", DEFAULT_BUNDLE, "--captions", table, "--images", EXAMPLES]
     assert "no captions of split 'test'; it has train, val" in showtell(*arguments, "--split", "test", status=2).stderr

@@ -10,7 +10,8 @@ from showtell.data.caption_files import Example
 from showtell.errors import ConfigurationError, ImageError
 from showtell.evaluation.evaluator import FEW_IMAGES, read_split, score_captions, write_report
 from showtell.inference.bundle import Bundle
-from showtell.inference.captioner import DEFAULT_BUNDLE, Captioner
+from showtell.inference.bundle import DEFAULT_BUNDLE
+from showtell.inference.captioner import Captioner
 from showtell.metrics.scores import DocumentFrequencies
 from showtell.metrics.scores import score_captions as score
 

@@ -11,7 +11,8 @@ from onnx import helper, numpy_helper
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ShowtellError
 from showtell.images import Preprocess
-from showtell.inference.bundle import FILES, MANIFEST, Bundle
+from showtell.inference.bundle import Bundle
+from showtell.inference.bundle_files import FILES, MANIFEST
 from showtell.inference.confidence import Calibration, FeatureClusters
 from showtell.inference.search import SearchOptions
 from showtell.metrics.cider import DocumentFrequencies
@@ -32,7 +33,7 @@ def test_a_bundle_is_read_back_as_it_was_written(bundle, tmp_path, name):
     loaded = Bundle.load(tmp_path / name)
     assert loaded == bundle
     assert loaded.vocabulary.words[4:] == ("dog",)
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match="already exists"):
         bundle.save(tmp_path / name)
 
 
@@ -48,11 +49,11 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
     text = manifest.read_text()
     cases = {
         "bundle format 99": text.replace('"format_version": 3', '"format_version": 99'),
-        "cannot be understood": text.replace('"squash"', '"stretch"'),
-        "cannot be understood (Json": "{",
-        "cannot be understood (RecursionError": "[" * 100_000,
-        "cannot be understood (KeyError('format": "{}",
-        "cannot be understood (TypeError": "[]",
+        "invalid bundle.json": text.replace('"squash"', '"stretch"'),
+        "invalid bundle.json: Json": "{",
+        "invalid bundle.json: RecursionError": "[" * 100_000,
+        "invalid bundle.json: KeyError('format": "{}",
+        "invalid bundle.json: TypeError": "[]",
     }
     for reason, content in cases.items():
         manifest.write_text(content)
@@ -61,26 +62,26 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
         assert reason.lower() in str(error.value).lower()
     manifest.write_text(text)
     (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnX")
-    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its checksum differs\)"):
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged: its checksum differs"):
         Bundle.load(tmp_path / "b")
     (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnx and more")
-    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its size differs\)"):
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged: its size differs"):
         Bundle.load(tmp_path / "b")
     (tmp_path / "b" / "encoder.onnx").unlink()
-    with pytest.raises(BundleError, match=r"without encoder\.onnx; get it again"):
+    with pytest.raises(BundleError, match=r"incomplete bundle: encoder\.onnx missing"):
         Bundle.load(tmp_path / "b")
     with pytest.raises(BundleError, match="no such bundle"):
         Bundle.load(tmp_path / "absent")
 
 
-def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
+def test_archives_with_foreign_files_or_false_sizes_are_refused(bundle, tmp_path):
     bundle.save(tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "a") as archive:
         archive.writestr("../evil", b"x")
-    with pytest.raises(BundleError, match=r"does not hold '\.\./evil'"):
+    with pytest.raises(BundleError, match=r"unexpected file '\.\./evil'"):
         Bundle.load(tmp_path / "b.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "b.zip").read_bytes()[:100])
-    with pytest.raises(BundleError, match=r"not a \.zip file"):
+    with pytest.raises(BundleError, match=r"not a readable \.zip file"):
         Bundle.load(tmp_path / "cut.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in (MANIFEST, *FILES):
@@ -89,18 +90,18 @@ def test_archives_that_were_not_made_by_export_are_refused(bundle, tmp_path):
     place = content.rindex(b"encoder.onnx") - 46 + 24
     content[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")  # it claims to unpack to 4 GB
     (tmp_path / "bomb.zip").write_bytes(content)
-    with pytest.raises(BundleError, match="more than the limit"):
+    with pytest.raises(BundleError, match="bundle too large"):
         Bundle.load(tmp_path / "bomb.zip")
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path):
+def test_a_zip_bomb_is_refused_before_unpacking(bundle, tmp_path):
     replace(bundle, files={**bundle.files, "encoder.onnx": bytes(10_000_000)}).save(tmp_path / "bomb.zip")
     assert (tmp_path / "bomb.zip").stat().st_size < 20_000
-    with pytest.raises(BundleError, match="50 times its size"):
+    with pytest.raises(BundleError, match="compression ratio exceeds 50:1"):
         Bundle.load(tmp_path / "bomb.zip")
 
 
-def test_a_folder_that_was_packed_as_a_whole_is_read(bundle, tmp_path):
+def test_a_zip_of_the_whole_folder_is_read(bundle, tmp_path):
     bundle.save(tmp_path / "captioner")
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         archive.mkdir("captioner")
@@ -112,45 +113,45 @@ def test_a_folder_that_was_packed_as_a_whole_is_read(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["..", "../captioner", "a/b"])
-def test_an_archive_of_files_that_lie_elsewhere_is_refused(bundle, tmp_path, folder):
+def test_an_archive_with_paths_outside_its_folder_is_refused(bundle, tmp_path, folder):
     bundle.save(tmp_path / "captioner")
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         for path in (tmp_path / "captioner").iterdir():
             archive.write(path, f"{folder}/{path.name}")
-    with pytest.raises(BundleError, match="a bundle does not hold"):
+    with pytest.raises(BundleError, match="unexpected file"):
         Bundle.load(tmp_path / "packed.zip")
 
 
-def test_a_file_of_another_size_than_the_manifest_says_is_refused_unread(bundle, tmp_path):
+def test_a_file_of_the_wrong_size_is_refused_without_reading_it(bundle, tmp_path):
     bundle.save(tmp_path / "b")
     with open(tmp_path / "b" / "encoder.onnx", "wb") as file:
-        file.truncate(1_500_000_000)  # it takes no room on the disk
+        file.truncate(1_500_000_000)  # a sparse file
     tracemalloc.start()
-    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged \(its size differs\)"):
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged: its size differs"):
         Bundle.load(tmp_path / "b")
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("read", [DocumentFrequencies.from_json, lambda text: Calibration.from_json(text, 3)])
-def test_parts_that_are_absurdly_deep_are_refused(read):
+def test_deeply_nested_json_is_refused(read):
     with pytest.raises(ShowtellError, match="ecursion"):
         read("[" * 100_000)
 
 
-def test_a_model_that_would_read_another_file_is_refused_before_it_runs(bundle, tmp_path):
+def test_a_model_with_external_weights_is_refused_before_it_runs(bundle, tmp_path):
     weights = numpy_helper.from_array(np.zeros(9, np.float32), "weights")
     weights.ClearField("raw_data")
     weights.data_location = onnx.TensorProto.EXTERNAL
     weights.external_data.add(key="location", value="../../secret")
     model = helper.make_model(helper.make_graph([], "graph", [], [], [weights])).SerializeToString()
     replace(bundle, files={**bundle.files, "decoder_step.onnx": model}).save(tmp_path / "b.zip")
-    with pytest.raises(BundleError, match=r"decoder_step\.onnx keeps weights in another file"):
+    with pytest.raises(BundleError, match=r"decoder_step\.onnx refers to an external weight file"):
         Bundle.load(tmp_path / "b.zip")
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
-def test_document_frequencies_may_travel_with_it(bundle, tmp_path, name):
+def test_document_frequencies_survive_saving(bundle, tmp_path, name):
     assert bundle.document_frequencies is None
     content = '{"images":3,"counts":{"chien rouge été":2}}'.encode()
     more = replace(bundle, files={**bundle.files, "document_frequencies.json": content})
@@ -161,7 +162,7 @@ def test_document_frequencies_may_travel_with_it(bundle, tmp_path, name):
     assert loaded.document_frequencies.counts == {"chien rouge été": 2}
 
 
-def test_document_frequencies_that_are_damaged_lost_or_not_its_own_are_told(bundle, tmp_path):
+def test_damaged_missing_and_foreign_document_frequencies_are_refused(bundle, tmp_path):
     content = DocumentFrequencies(3, {"a": 2}).to_json().encode()
     replace(bundle, files={**bundle.files, "document_frequencies.json": content}).save(tmp_path / "b")
     path = tmp_path / "b" / "document_frequencies.json"
@@ -169,15 +170,15 @@ def test_document_frequencies_that_are_damaged_lost_or_not_its_own_are_told(bund
     with pytest.raises(BundleError, match=r"document_frequencies\.json is damaged"):
         Bundle.load(tmp_path / "b")
     path.unlink()
-    with pytest.raises(BundleError, match=r"without document_frequencies\.json"):
+    with pytest.raises(BundleError, match=r"document_frequencies\.json missing"):
         Bundle.load(tmp_path / "b")
     bundle.save(tmp_path / "c")
     (tmp_path / "c" / path.name).write_bytes(content)
-    with pytest.raises(BundleError, match=r"cannot be understood.*document_frequencies\.json"):
+    with pytest.raises(BundleError, match=r"invalid bundle\.json.*document_frequencies\.json"):
         Bundle.load(tmp_path / "c")
 
 
-def test_the_fingerprint_tells_bundles_apart(bundle, tmp_path):
+def test_the_fingerprint_identifies_a_bundle(bundle, tmp_path):
     bundle.save(tmp_path / "b")
     assert Bundle.load(tmp_path / "b").fingerprint == bundle.fingerprint
     others = [
@@ -188,9 +189,9 @@ def test_the_fingerprint_tells_bundles_apart(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("score", ["twelve", None, [12]])
-def test_scores_that_are_no_numbers_are_refused(bundle, tmp_path, score):
+def test_scores_must_be_numbers(bundle, tmp_path, score):
     replace(bundle, scores={"a": {"bleu_4": score}}).save(tmp_path / "b")
-    with pytest.raises(BundleError, match="cannot be understood"):
+    with pytest.raises(BundleError, match="invalid bundle"):
         Bundle.load(tmp_path / "b")
 
 
@@ -200,9 +201,9 @@ def test_scores_survive(bundle, tmp_path):
 
 
 def test_a_calibration_for_another_encoder_is_refused(bundle):
-    familiarity = FeatureClusters(np.zeros(3), np.eye(3))
-    content = Calibration(50.0, familiarity, np.zeros(3), distance_threshold=0.4, decay=0.1).to_json().encode()
+    clusters = FeatureClusters(np.zeros(3), np.eye(3))
+    content = Calibration(50.0, clusters, np.zeros(3), distance_threshold=0.4, decay=0.1).to_json().encode()
     calibrated = replace(bundle, files={**bundle.files, "calibration.json": content})
     assert calibrated.calibration is not None
-    with pytest.raises(BundleError, match="for features of 5 channels"):
+    with pytest.raises(BundleError, match="for features with 5 channels"):
         replace(calibrated, encoder=replace(bundle.encoder, channels=5)).calibration  # noqa: B018

@@ -301,7 +301,7 @@ def _advice(outputs: Sequence["Output"], anew: bool, pictures: bool) -> str:
 def info(bundle: Annotated[Path | None, typer.Argument(help="Bundle. (the one shipped)")] = None) -> None:
     """Tell what a bundle is: encoder, decoder, vocabulary, scores, sizes."""
     from showtell.inference.bundle import Bundle
-    from showtell.inference.captioner import DEFAULT_BUNDLE
+    from showtell.inference.bundle import DEFAULT_BUNDLE
 
     path = bundle or DEFAULT_BUNDLE
     loaded = Bundle.load(path)

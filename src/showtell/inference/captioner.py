@@ -1,154 +1,167 @@
-"""The captioner: from image files to captions."""
+"""The captioner: from images to captions."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from showtell.errors import BundleError, ImageError, MismatchError
-from showtell.images import Preprocess, batched
+from showtell.errors import BundleError, ConfigurationError, ImageError, MismatchError
+from showtell.images import ImageSource, Preprocess, batched, read_source
 from showtell.inference.bundle import Bundle
+from showtell.inference.caption import Caption, CaptionResult
 from showtell.inference.confidence import Calibration, mean_log_prob
+from showtell.inference.decoder_step import DecoderStep
 from showtell.inference.ensemble import Ensemble
 from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_session
-from showtell.inference.search import DecoderStep, Hypothesis, SearchOptions, search
+from showtell.inference.search import Hypothesis, search
+from showtell.inference.search_options import SearchOptions
 from showtell.utils.threads import parallel_map
 from showtell.vocabulary import Vocabulary
 
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "pretrained" / "default"
-# Images that a thread captions at a time. More gain little, and the first caption comes later.
+# Images per batch and thread. Larger batches are hardly faster, and delay the first caption.
 BATCH_SIZE = 16
-# The encoder is fastest on so few that what it computes stays in the processor's cache.
-ENCODED_AT_A_TIME = 4
-
-Source = str | Path | bytes
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption of an image.
-
-    Attributes:
-        text: the caption.
-        log_prob: its natural log-probability under the model, a sum over its words and its end.
-        score: the same under the length penalty; captions of an image are ranked by it.
-        tokens: its words; or the pieces or characters of which the model makes it, blanks left out.
-        attention: (words, G) float32, the weights with which the G cells of the image were looked at for each of
-            `tokens`, rows of a square grid from the top; None if the model has no attention. No part of equality.
-        confidence: the probability, 0 to 1, that a person would accept it (see confidence.py); None if the bundle was
-            not calibrated, and of ensembles. It is meant for the bundle's own way of searching.
-    """
-
-    text: str
-    log_prob: float
-    score: float
-    tokens: tuple[str, ...]
-    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class CaptionResult:
-    """What came of one image: its captions, the best first, or the error if it could not be read."""
-
-    source: Source
-    captions: tuple[Caption, ...] = ()
-    error: ImageError | None = None
+# The encoder is fastest on batches whose activations fit into the processor's cache.
+ENCODER_BATCH_SIZE = 4
 
 
 class Captioner:
     """Captions images with one bundle, or with several as an ensemble.
 
+    Args:
+        bundles: bundles with the same vocabulary.
+
+    Raises:
+        ConfigurationError: if there are no bundles.
+        MismatchError: if their vocabularies differ.
+
     Example:
         >>> from showtell import Captioner
-        >>> Captioner.load()("photo.jpg").text  # doctest: +SKIP
-        'a brown dog is running through the grass'
+        >>> captioner = Captioner.load()
+        >>> captioner("examples/000000129648.jpg").text
+        'a skateboarder is doing a trick on a ramp'
     """
 
     def __init__(self, bundles: Sequence[Bundle]):
+        if not bundles:
+            raise ConfigurationError("a captioner needs at least one bundle")
         self.bundles = tuple(bundles)
         first = self.bundles[0].vocabulary
         for other in (bundle.vocabulary for bundle in self.bundles[1:]):
             if other.fingerprint != first.fingerprint:
                 raise MismatchError(
-                    f"an ensemble needs one vocabulary, but these have {first.fingerprint} ({len(first)} words) and "
-                    f"{other.fingerprint} ({len(other)} words); train the models on the same captions.h5"
+                    f"an ensemble needs one vocabulary, but these bundles have {first.fingerprint} ({len(first)} "
+                    f"tokens) and {other.fingerprint} ({len(other)} tokens); train the models on the same captions.h5"
                 )
         self.vocabulary: Vocabulary = first
 
     @classmethod
-    def load(cls, *paths: str | Path) -> "Captioner":
-        """Load bundles from disk; without a path, the one that ships with showtell.
-
-        Raises:
-            BundleError: if one is missing or damaged.
-            MismatchError: if their vocabularies differ.
-        """
-        return cls([Bundle.load(path) for path in paths or (DEFAULT_BUNDLE,)])
-
-    def __call__(self, source: Source, options: SearchOptions | None = None) -> Caption:
-        """Caption one image, a path or the bytes of a file. Raises ImageError if it cannot be read."""
-        (result,) = self.caption([source], options)
-        if result.error is not None:
-            raise result.error
-        return result.captions[0]
-
-    def open_models(self) -> None:
-        """Load the networks now, not with the first image. Raises BundleError if one cannot be used."""
-        _ = self._encoders, self.step, self.calibration
-
-    def caption(
-        self, sources: Iterable[Source], options: SearchOptions | None = None, batch_size: int = BATCH_SIZE
-    ) -> Iterator[CaptionResult]:
-        """Caption images as they come, in order; an unreadable one gives its error and stops nothing.
+    def load(cls, *paths: str | os.PathLike[str]) -> "Captioner":
+        """Load bundles from disk.
 
         Args:
-            sources: paths, or the bytes of image files.
-            options: how to search; by default as the (first) bundle says.
-            batch_size: images that a thread captions at a time.
-        """
-        options = options or self.search_options
-        self.open_models()  # before threads would do it at the same time
-        for batch in parallel_map(partial(self.caption_batch, options=options), batched(sources, batch_size), ahead=1):
-            yield from batch
+            paths: bundle folders or .zip files; "default", or no path at all, is the bundle that ships with showtell.
 
-    def caption_batch(self, sources: Sequence[Source], options: SearchOptions) -> list[CaptionResult]:
-        """Caption a few images together, in the thread that calls; `caption` does so in several threads."""
+        Raises:
+            BundleError: if a bundle is missing or damaged.
+            MismatchError: if their vocabularies differ.
+        """
+        return cls([Bundle.load(path) for path in paths or ("default",)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the bundles only; the models are loaded again on first use."""
+        return Captioner, (self.bundles,)
+
+    def __call__(self, source: ImageSource, options: SearchOptions | None = None, **search_options: Any) -> Caption:
+        """Caption one image.
+
+        Args:
+            source: a path, bytes, a binary file object, a PIL image or an array (H, W, 3) uint8.
+            options: decoding options; by default those of the (first) bundle.
+            search_options: fields of `SearchOptions` to change, such as `beam_size=5, n_best=3`.
+
+        Returns:
+            The best caption; the others are its `alternatives`.
+
+        Raises:
+            ImageError: if the image cannot be read.
+            ConfigurationError: if an option is unknown or out of range.
+        """
+        (result,) = self.caption([source], options, **search_options)
+        if result.error is not None:
+            raise result.error
+        best, *others = result.captions
+        return replace(best, alternatives=tuple(others))
+
+    def caption(
+        self,
+        sources: Iterable[ImageSource],
+        options: SearchOptions | None = None,
+        batch_size: int = BATCH_SIZE,
+        **search_options: Any,
+    ) -> Iterator[CaptionResult]:
+        """Caption a stream of images in order; an image that cannot be read yields its error and stops nothing.
+
+        Args:
+            sources: images, each as `__call__` takes them. They are read as they are needed.
+            options: decoding options; by default those of the (first) bundle.
+            batch_size: images per batch and thread.
+            search_options: fields of `SearchOptions` to change.
+
+        Raises:
+            ConfigurationError: if an option is unknown or out of range.
+            TypeError: if `sources` is a single image.
+        """
+        if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray):
+            raise TypeError("caption() takes several images: pass a list, or call the captioner with the one image")
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size must be 1 or more, not {batch_size}")
+        options = (options or self.search_options).override(**search_options)
+        self.open_models()  # before several threads do so at the same time
+        return self._caption_stream(sources, options, batch_size)
+
+    def open_models(self) -> None:
+        """Load the models now instead of with the first image. Raises BundleError if one cannot be used."""
+        _ = self._encoders, self.step, self.calibration
+
+    def caption_batch(self, sources: Sequence[ImageSource], options: SearchOptions) -> list[CaptionResult]:
+        """Caption a small batch of images in the calling thread; `caption` does so in several threads."""
         loaded = [self._load_image(source) for source in sources]
         readable = [pixels for pixels in loaded if not isinstance(pixels, ImageError)]
         images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
-        found = iter(self._captions(images, options) if images else [])
+        hypotheses = iter(self._decode(images, options) if images else [])
         return [
             CaptionResult(source, error=pixels)
             if isinstance(pixels, ImageError)
-            else CaptionResult(source, next(found))
+            else CaptionResult(source, tuple(self._caption(source, *pair) for pair in next(hypotheses)))
             for source, pixels in zip(sources, loaded, strict=True)
         ]
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
-        """Search captions for images, given as pixels (N, H, W, 3) uint8 for each of `preprocesses`."""
+        """Decode captions for preprocessed images, one array (N, H, W, 3) uint8 for each of `preprocesses`."""
         return self._search(self.encode(images), options)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return features (N, G, D) of each bundle's encoder for images as `search` takes them."""
+        """Return features (N, G, D) of each bundle's encoder; `images` as in `search`."""
         pixels = dict(zip(self.preprocesses, images, strict=True))
         return [_encode(encoder, pixels[encoder.info.preprocess]) for encoder in self._encoders]
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """What makes a confidence of a caption; None if the bundle has none, and of ensembles, which were not tried."""
+        """The calibration of the confidence; None if the bundle has none, and for ensembles."""
         return self.bundles[0].calibration if len(self.bundles) == 1 else None
 
     @property
     def preprocesses(self) -> list[Preprocess]:
-        """The different ways in which the encoders want images; of one bundle, one."""
+        """The distinct preprocessings of the encoders; one for a single bundle."""
         return list(dict.fromkeys(bundle.encoder.preprocess for bundle in self.bundles))
 
     @property
     def search_options(self) -> SearchOptions:
-        """How captions are sought unless one asks otherwise."""
+        """The default decoding options, those of the first bundle."""
         return self.bundles[0].search_options
 
     @property
@@ -159,7 +172,7 @@ class Captioner:
     @cached_property
     def step(self) -> DecoderStep:
         """The decoder, or the ensemble of decoders."""
-        steps = [_decoder(bundle) for bundle in self.bundles]
+        steps = [_open_decoder(bundle) for bundle in self.bundles]
         return Ensemble(steps) if len(steps) > 1 else steps[0]
 
     @cached_property
@@ -169,49 +182,65 @@ class Captioner:
             for bundle in self.bundles
         ]
 
+    def _caption_stream(
+        self, sources: Iterable[ImageSource], options: SearchOptions, batch_size: int
+    ) -> Iterator[CaptionResult]:
+        work = partial(self.caption_batch, options=options)
+        for batch in parallel_map(work, batched(sources, batch_size), ahead=1):
+            yield from batch
+
     def _search(self, features: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         return search(self.step, features if len(features) > 1 else features[0], options)
 
-    def _load_image(self, source: Source) -> list[np.ndarray] | ImageError:
-        """Decode an image once for every size that an encoder of the ensemble wants; mostly that is one."""
+    def _load_image(self, source: ImageSource) -> list[np.ndarray] | ImageError:
+        """Decode an image for every preprocessing of the ensemble."""
+        content = read_source(source)
         try:
-            return [preprocess.load(source) for preprocess in self.preprocesses]
+            return [preprocess.load(content) for preprocess in self.preprocesses]
         except ImageError as error:
             return error
 
-    def _captions(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[tuple[Caption, ...]]:
+    def _decode(
+        self, images: Sequence[np.ndarray], options: SearchOptions
+    ) -> Iterator[list[tuple[Hypothesis, np.ndarray | None]]]:
+        """Yield the hypotheses of each image, each with the image's distances from the training data."""
         features = self.encode(images)
-        found = self._search(features, options)
-        distances: Sequence[np.ndarray | None] = [None] * len(found)
+        results = self._search(features, options)
+        distances: Sequence[np.ndarray | None] = [None] * len(results)
         if self.calibration is not None:
             distances = list(self.calibration.feature_clusters.distances(features[0]))
-        return [
-            tuple(self._caption(caption, distance) for caption in captions)
-            for captions, distance in zip(found, distances, strict=True)
-        ]
+        for hypotheses, distance in zip(results, distances, strict=True):
+            yield [(hypothesis, distance) for hypothesis in hypotheses]
 
-    def _caption(self, found: Hypothesis, distances: np.ndarray | None) -> Caption:
+    def _caption(self, source: ImageSource, hypothesis: Hypothesis, distances: np.ndarray | None) -> Caption:
         confidence = None
         if self.calibration is not None and distances is not None:
-            confidence = float(self.calibration.confidence(mean_log_prob(found.log_prob, len(found.tokens)), distances))
-        strings = self.vocabulary.token_strings(found.tokens)
-        seen = [place for place, token in enumerate(strings) if token]
-        attention = None if found.attention is None else found.attention[seen]
-        tokens = tuple(strings[place] for place in seen)
-        return Caption(self.vocabulary.decode(found.tokens), found.log_prob, found.score, tokens, attention, confidence)
+            mean = mean_log_prob(hypothesis.log_prob, len(hypothesis.tokens))
+            confidence = float(self.calibration.confidence(mean, distances))
+        strings = self.vocabulary.token_strings(hypothesis.tokens)
+        visible = [position for position, token in enumerate(strings) if token]
+        return Caption(
+            text=self.vocabulary.decode(hypothesis.tokens),
+            log_prob=hypothesis.log_prob,
+            score=hypothesis.score,
+            tokens=tuple(strings[position] for position in visible),
+            attention=None if hypothesis.attention is None else hypothesis.attention[visible],
+            confidence=confidence,
+            source=source,
+        )
 
 
-def _decoder(bundle: Bundle) -> OnnxDecoderStep:
+def _open_decoder(bundle: Bundle) -> OnnxDecoderStep:
     step = OnnxDecoderStep(
         *(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step"))
     )
-    if step.vocabulary_size != (words := len(bundle.vocabulary)):
+    if step.vocabulary_size != (size := len(bundle.vocabulary)):
         raise BundleError(
-            f"the model chooses among {step.vocabulary_size} words, its vocabulary has {words}; export the bundle anew"
+            f"the decoder has {step.vocabulary_size} tokens, but its vocabulary has {size}; export the bundle again"
         )
     return step
 
 
 def _encode(encoder: OnnxEncoder, images: np.ndarray) -> np.ndarray:
-    starts = range(0, len(images), ENCODED_AT_A_TIME)
-    return np.concatenate([encoder.encode(images[start : start + ENCODED_AT_A_TIME]) for start in starts])
+    starts = range(0, len(images), ENCODER_BATCH_SIZE)
+    return np.concatenate([encoder.encode(images[start : start + ENCODER_BATCH_SIZE]) for start in starts])

@@ -1,7 +1,7 @@
 """The settings of decoding."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from showtell.errors import ConfigurationError
 from showtell.vocabulary import UNK
@@ -83,3 +83,19 @@ class SearchOptions:
         for name, holds, rule in rules:
             if not holds:
                 raise ConfigurationError(f"search option {name} {rule}, not {getattr(self, name)!r}")
+
+    def override(self, **changes: Any) -> "SearchOptions":
+        """Return the options with some values changed. Unless `beam_size` is given, it grows to `n_best` if needed.
+
+        Raises:
+            ConfigurationError: if an option is unknown or out of range.
+
+        Example:
+            >>> SearchOptions().override(n_best=5).beam_size
+            5
+        """
+        names = [option.name for option in fields(self)]
+        if unknown := sorted(set(changes) - set(names)):
+            raise ConfigurationError(f"unknown search option {unknown[0]!r}; available: {', '.join(names)}")
+        changes.setdefault("beam_size", max(self.beam_size, changes.get("n_best", 1)))
+        return replace(self, **changes)

@@ -1,0 +1,88 @@
+"""The files of a bundle: their names, and reading them from a folder or a .zip file with size checks."""
+
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from showtell.errors import BundleError
+
+MANIFEST = "bundle.json"
+FILES = ("vocabulary.json", "encoder.onnx", "decoder_start.onnx", "decoder_step.onnx", "MODEL_CARD.md")
+OPTIONAL_FILES = ("document_frequencies.json", "calibration.json")
+MAX_BYTES = 2_000_000_000
+# Weights hardly compress; a zip bomb compresses a thousandfold.
+MAX_COMPRESSION_RATIO = 50
+
+# The size of each file by its name, and a function that reads one.
+OpenedFiles = tuple[dict[str, int], Callable[[str], bytes]]
+
+
+@contextmanager
+def open_bundle_files(path: Path) -> Iterator[OpenedFiles]:
+    """Open a bundle for reading. Raises BundleError if it lacks a file, has an unknown one, or is too large."""
+    if path.is_file():
+        with _open_zip(path) as opened:
+            yield opened
+        return
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such bundle; pass a folder or .zip file made by `showtell export`, or default")
+    names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
+    sizes = {name: (path / name).stat().st_size for name in names}
+    if MANIFEST not in names and (path / "settings.json").exists():
+        raise BundleError(f"{path}: training run, not a bundle; make a bundle of it with: showtell export")
+    _check_sizes(path, sizes)
+    yield sizes, lambda name: (path / name).read_bytes()
+
+
+@contextmanager
+def _open_zip(path: Path) -> Iterator[OpenedFiles]:
+    def unreadable(error: Exception) -> BundleError:
+        return BundleError(f"{path}: not a readable .zip file: {error}")
+
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # zipfile, zlib and struct raise their own exceptions on damaged archives
+        raise unreadable(error) from None
+    with archive:
+        entries = _without_folder([entry for entry in archive.infolist() if not entry.filename.endswith("/")])
+        sizes = {name: entry.file_size for name, entry in entries.items()}
+        _check_sizes(path, sizes)
+        if sum(sizes.values()) > MAX_COMPRESSION_RATIO * path.stat().st_size:
+            raise BundleError(
+                f"{path}: refusing to unpack: compression ratio exceeds {MAX_COMPRESSION_RATIO}:1 (possible zip bomb)"
+            )
+
+        def read(name: str) -> bytes:
+            try:
+                return archive.read(entries[name])
+            except Exception as error:
+                raise unreadable(error) from None
+
+        yield sizes, read
+
+
+def _without_folder(entries: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Return entries by name. If a whole folder was zipped, strip the folder, and skip what macOS adds to it."""
+    names = {entry.filename: entry for entry in entries if not entry.filename.startswith("__MACOSX/")}
+    folders = {name.rpartition("/")[0] for name in names}
+    folder = min(folders, default="")
+    if len(folders) > 1 or "/" in folder or folder in ("", ".."):
+        return names
+    return {name.removeprefix(f"{folder}/"): entry for name, entry in names.items() if name != f"{folder}/.DS_Store"}
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    if unknown := set(sizes) - {MANIFEST, *FILES, *OPTIONAL_FILES}:
+        raise BundleError(f"{path}: not a bundle: unexpected file {min(unknown)!r}")
+    if MANIFEST not in sizes:
+        raise BundleError(f"{path}: not a bundle: {MANIFEST} is missing; pass the output of `showtell export`")
+    require_files(path, FILES, sizes)
+    if sum(sizes.values()) > MAX_BYTES:
+        raise BundleError(f"{path}: bundle too large: {sum(sizes.values()):,} bytes exceed {MAX_BYTES:,}")
+
+
+def require_files(path: Path, names: Sequence[str], sizes: Mapping[str, int]) -> None:
+    """Raise BundleError if one of the files is missing."""
+    if missing := [name for name in names if name not in sizes]:
+        raise BundleError(f"{path}: incomplete bundle: {', '.join(missing)} missing; download or export it again")
