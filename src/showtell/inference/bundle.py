@@ -99,7 +99,7 @@ class Bundle:
         Raises:
             BundleError: if it is missing, damaged, incomplete or of another format version.
         """
-        path = DEFAULT_BUNDLE if path == "default" else Path(path)
+        path = DEFAULT_BUNDLE if os.fspath(path) == "default" else Path(path)
         try:
             with open_bundle_files(path) as (sizes, read):
                 manifest = json.loads(read(MANIFEST))
