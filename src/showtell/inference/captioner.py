@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -125,7 +126,10 @@ class Captioner:
 
     def open_models(self) -> None:
         """Load the models now instead of with the first image. Raises BundleError if one cannot be used."""
-        _ = self._encoders, self.step, self.calibration
+        with ThreadPoolExecutor(1) as pool:  # encoder and decoder at the same time
+            encoders = pool.submit(lambda: self._encoders)
+            _ = self.step, self.calibration
+            encoders.result()
 
     def caption_batch(self, sources: Sequence[ImageSource], options: SearchOptions) -> list[CaptionResult]:
         """Caption a small batch of images in the calling thread; `caption` does so in several threads."""
