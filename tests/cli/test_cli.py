@@ -51,7 +51,7 @@ def test_attention_is_drawn_for_every_image(showtell, tmp_path, looking_bundle, 
 
 def test_attention_needs_a_model_that_has_it(showtell, tmp_path, blind_bundle):
     done = showtell("caption", PHOTO, "--model", blind_bundle, "--attention", tmp_path / "maps", status=2)
-    assert done.stderr == "showtell: --attention needs a model with attention; name one with --model\n"
+    assert done.stderr == "error: --attention needs a model with attention; name one with --model\n"
     assert done.stdout == "" and not (tmp_path / "maps").exists()
 
 
@@ -114,8 +114,8 @@ def test_what_went_wrong_is_one_line_whatever_the_name(showtell, tmp_path):
     (tmp_path / "a\nb.txt").mkdir()
     refused = [
         (["--sidecar", "--overwrite"], 2, "showtell: {0}/a\\nb.txt: Is a directory"),
-        (["--model", "a\nb.zip"], 2, "showtell: a\\nb.zip: no such bundle"),
-        (["--csv", tmp_path / "a\nb.txt"], 2, "showtell: {0}/a\\nb.txt: not a file"),
+        (["--model", "a\nb.zip"], 2, "error: a\\nb.zip: no such bundle"),
+        (["--csv", tmp_path / "a\nb.txt"], 2, "error: {0}/a\\nb.txt: not a file"),
     ]
     for options, status, line in refused:
         done = showtell("caption", tmp_path, *options, status=status)
@@ -159,7 +159,7 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
 def test_mistakes_are_one_line_and_status_2(showtell, tmp_path, monkeypatch, arguments, reason):
     monkeypatch.chdir(tmp_path)
     done = showtell(*arguments, status=2)
-    assert reason in done.stderr and done.stderr.startswith("showtell: ") and len(done.stderr.splitlines()) == 1
+    assert reason in done.stderr and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
@@ -244,5 +244,5 @@ def test_ctrl_c_while_extracting_keeps_what_is_done_and_tells_how_to_go_on(tmp_p
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in said
-    assert said.splitlines()[-1] == f"showtell: stopped; go on with: {shlex.join(['showtell', *arguments])}"
+    assert said.splitlines()[-1] == f"error: stopped; resume with: {shlex.join(['showtell', *arguments])}"
     assert list(tmp_path.glob("*.partial*"))

@@ -91,7 +91,7 @@ def test_fonts_on_the_command_line(showtell, tmp_path, looking_bundle):
     refused = showtell("caption", PHOTO, "--font", "DejaVuSans.ttf", status=2)
     assert "--font is for the pictures" in refused.stderr
     refused = showtell("caption", PHOTO, "--annotate", tmp_path / "out", "--font", PHOTO, status=2)
-    assert refused.stderr.startswith(f"showtell: {PHOTO}: not a font") and not (tmp_path / "out").exists()
+    assert refused.stderr.startswith(f"error: {PHOTO}: not a font") and not (tmp_path / "out").exists()
     name = font_with("a dog")
     arguments = ["caption", PHOTO, "--model", looking_bundle]
     for folder, font in (("plain", []), ("chosen", ["--font", name])):

@@ -234,7 +234,7 @@ def fill_disk(case: Case, folder: Path, calm: Undisturbed, number: int) -> bool:
     last = done.stderr.splitlines()[-1]
     require(done.returncode == 2, f"{case.name} ended with {done.returncode}: {done.stderr}")
     require("Traceback" not in done.stderr and "Error" not in done.stderr, done.stderr)
-    require(last.startswith("showtell: /") and last.endswith(": File too large"), last)  # it names the file
+    require(last.startswith("error: /") and last.endswith(": File too large"), last)  # it names the file
     return True
 
 

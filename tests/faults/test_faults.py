@@ -65,7 +65,7 @@ def test_the_second_of_two_runs_on_one_output_is_refused_at_once(data, tmp_path)
         before = sorted(path.name for path in (tmp_path / name).iterdir())
         with exclusive_lock(output):
             refused = last_line(run(*command))
-        assert refused.startswith(f"showtell: {output}: another showtell is writing it"), refused
+        assert refused.startswith(f"error: {output}: another showtell is writing it"), refused
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == before
 
 
@@ -96,9 +96,9 @@ def test_an_output_that_cannot_be_written_is_named_in_one_line(data, tmp_path):
     for name in ("prepare", "extract", "caption --jsonl", "train", "export"):
         case = cases(data)[name]
         inside = last_line(run(*case.command(tmp_path / "file")))
-        assert inside == f"showtell: {tmp_path / 'file'}: Not a directory"
+        assert inside == f"error: {tmp_path / 'file'}: Not a directory"
         refused = last_line(run(*case.command(read_only)))
-        assert re.fullmatch(rf"showtell: {read_only}/\S+: (Permission denied|Read-only file system)", refused)
+        assert re.fullmatch(rf"error: {read_only}/\S+: (Permission denied|Read-only file system)", refused)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -109,7 +109,7 @@ def test_standard_output_that_is_full_is_told_in_one_line(data, tmp_path):
         with open("/dev/full", "w") as full:
             command = [*SHOWTELL, *map(str, arguments)]
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        assert last_line(done) == "showtell: input or output: No space left on device"
+        assert last_line(done) == "error: input or output failed: No space left on device"
         assert len(done.stderr.splitlines()) == 1
     check_whole(tmp_path)
 
@@ -122,5 +122,5 @@ def test_prepare_takes_the_vocabulary_of_a_killed_one_for_its_own_and_leaves_ano
     (tmp_path / "c.h5").unlink()
     (tmp_path / "c_vocab.json").write_text("mine")
     refused = last_line(run(*command))
-    assert refused.startswith(f"showtell: {tmp_path / 'c_vocab.json'}: exists already")
+    assert refused.startswith(f"error: {tmp_path / 'c_vocab.json'}: exists already")
     assert (tmp_path / "c_vocab.json").read_text() == "mine" and not (tmp_path / "c.h5").exists()

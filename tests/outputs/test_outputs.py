@@ -233,7 +233,7 @@ def test_paths_come_from_standard_input(dogs, noise_images, looking_bundle):
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
         assert done.stdout == "".join(f"{name}\ta dog\n" for name in names), done.stderr
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr == "showtell: no paths on standard input\n"
+    assert done.returncode == 2 and done.stderr == "error: no paths on standard input\n"
 
 
 def test_folders_below_are_searched_unless_one_asks_otherwise(showtell, dogs, noise_images):

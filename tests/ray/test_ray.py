@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_whole_shards_and_the_command_that_goes_on(cluster, photos
     wait_for(lambda: [*out.glob("captions/*.parquet")])
     job.send_signal(signal.SIGINT)
     _, told = job.communicate(timeout=60)
-    assert job.returncode == 130 and f"go on with: showtell caption {photos}" in told and "Traceback" not in told
+    assert job.returncode == 130 and f"resume with: showtell caption {photos}" in told and "Traceback" not in told
     done = [*out.glob("captions/*.parquet")]
     assert 0 < len(done) < 25
     assert all(pyarrow.parquet.read_table(file).num_rows in (3, 4) for file in done)

@@ -391,5 +391,5 @@ def test_without_the_extra_the_install_command_is_told():
     assert done.returncode == 2
     assert (
         done.stderr
-        == "showtell: showtell serve needs more packages; install them with: pip install 'showtell[serve]'\n"
+        == "error: showtell serve needs more packages; install them with: pip install 'showtell[serve]'\n"
     )

@@ -1,13 +1,12 @@
 """The command line: parse, call, print.
 
-Exit status 0: all done. 1: some inputs failed, the others are done. 2: nothing could be done.
-130: stopped by Ctrl-C.
+Exit status 0: all done. 1: some inputs failed, the rest is done. 2: nothing could be done. 130: stopped by Ctrl-C.
 Results go to standard output, everything else to standard error.
 """
 
+import logging
 import os
 import sys
-import warnings
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
@@ -15,12 +14,13 @@ import typer
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, scoring, serving, training
+from showtell.cli.logs import install_handler, logger
 from showtell.cli.options import INTERRUPTED, exit_stack, fail, reason
 from showtell.errors import Interrupted, ShowtellError
 
 app = typer.Typer(
     name="showtell",
-    help="Caption images offline, and train captioners on your own pictures.",
+    help="Caption images offline, and train captioners on your own images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -28,9 +28,9 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line; errors that a user can mend become one line."""
-    _configure_pillow()
-    if isinstance(sys.stdout, TextIOWrapper):  # a terminal need not have every letter of a name or a caption
+    """Run the command line. Report errors that a user can cause on one line, without a traceback."""
+    install_handler()
+    if isinstance(sys.stdout, TextIOWrapper):  # the terminal's encoding may lack characters of a path or caption
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with exit_stack:
@@ -42,40 +42,42 @@ def main() -> NoReturn:
         fail(str(error), INTERRUPTED)
     except ShowtellError as error:
         fail(str(error))
-    except BrokenPipeError:  # the reader of our output has what it wants
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         sys.stderr.close()
         sys.exit(2)
     except OSError as error:
-        _give_up_output()
-        fail(reason(error) if error.filename else f"input or output: {error.strerror or error}")
+        _discard_output()
+        fail(reason(error) if error.filename else f"input or output failed: {error.strerror or error}")
     sys.exit(0)
 
 
-def _configure_pillow() -> None:
-    """Set what a program may set for its whole process, but a library may not."""
-    # Pillow returns large blocks to the system; every thread keeps the small ones that it used.
-    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
-    # Broken metadata and large images are handled by showtell.images.
-    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
-
-
-def _give_up_output() -> None:
-    """Have Python, when it ends, not try again to print what could not be printed."""
+def _discard_output() -> None:
+    """Keep Python from flushing standard output at exit if it cannot be written."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         print(__version__)
         raise typer.Exit
 
 
+def _enable_debug_messages(is_set: bool) -> None:
+    if is_set:
+        logger.setLevel(logging.DEBUG)
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", callback=_enable_debug_messages, help="Print debug messages too.")
+    ] = False,
 ) -> None:
     pass
 

@@ -1,5 +1,6 @@
-"""Options that several commands have, and the way to tell the user something."""
+"""Options that several commands share, and how a command ends."""
 
+import logging
 import shlex
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from showtell.cli.logs import logger, printable
 from showtell.errors import Interrupted
 
 Models = Annotated[
@@ -33,40 +35,35 @@ Font = Annotated[
 ]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
 
-INTERRUPTED = 130  # the exit status that shells give a program that Ctrl-C has ended
+INTERRUPTED = 130  # the exit status that shells report for a program ended by Ctrl-C
 
-# What a command holds until it ends, such as the lock of its output.
+# Resources that a command holds until it ends, such as the lock of its output.
 exit_stack = ExitStack()
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-    """Say in one line why no more could be done, and leave with an exit status."""
-    say(f"showtell: {printable(message)}")
+    """Log an error and exit. Its traceback is logged too if `--verbose` is on."""
+    logger.error(message, exc_info=sys.exception() if logger.isEnabledFor(logging.DEBUG) else None)
     sys.exit(status)
 
 
 @contextmanager
 def resume_hint_on_interrupt() -> Iterator[None]:
-    """Have Ctrl-C end in the line that the same command goes on, of work that keeps what is done."""
+    """Turn Ctrl-C into a one-line hint that re-running the command resumes the work."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped; go on with: {shlex.join(['showtell', *sys.argv[1:]])}") from None
+        raise Interrupted(f"stopped; resume with: {shlex.join(['showtell', *sys.argv[1:]])}") from None
 
 
 def say(line: str) -> None:
-    """Tell the user something that is no result: on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Log a message."""
+    logger.info(line)
 
 
 def reason(error: Exception) -> str:
-    """Return what went wrong in one line."""
+    """Return the message of an error on one line."""
     if isinstance(error, OSError) and error.filename:
-        # A file that could not be renamed was to get the second name.
+        # If renaming failed, the second name is the one that the user knows.
         return printable(f"{error.filename2 or error.filename}: {error.strerror}")
     return printable(str(error))
-
-
-def printable(text: str) -> str:
-    """Return a text as one line: a path may hold line breaks, colours of a terminal, bytes that are no text."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

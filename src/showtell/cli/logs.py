@@ -1,0 +1,43 @@
+"""Messages on the command line: log records of showtell, printed to standard error."""
+
+import logging
+import sys
+
+logger = logging.getLogger("showtell")
+
+PREFIXES = {logging.DEBUG: "debug: ", logging.WARNING: "warning: ", logging.ERROR: "error: "}
+
+
+class StderrHandler(logging.Handler):
+    """Print each record on one line of `sys.stderr`, which a live progress bar may have replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(MessageFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+class MessageFormatter(logging.Formatter):
+    """Put the level in front of a message, except for INFO, and escape control characters."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message of a record on one line. A traceback, if any, follows it."""
+        return PREFIXES.get(record.levelno, "") + printable(record.message)
+
+
+def install_handler() -> None:
+    """Send the log records of showtell to standard error, from INFO on."""
+    logger.addHandler(StderrHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries may install a handler for the root logger
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with control characters and undecodable bytes of file names escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
