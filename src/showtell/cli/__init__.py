@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error.
 import logging
 import os
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command line. Report errors that a user can cause on one line, without a traceback."""
     install_handler()
+    _configure_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # the terminal's encoding may lack characters of a path or caption
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -49,6 +51,14 @@ def main() -> NoReturn:
         _discard_output()
         fail(reason(error) if error.filename else f"input or output failed: {error.strerror or error}")
     sys.exit(0)
+
+
+def _configure_pillow() -> None:
+    """Set what a program may set for its whole process, but a library may not."""
+    # Pillow returns large blocks to the system; every thread keeps the small ones that it used.
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
+    # Broken metadata and large images are handled by showtell.images.
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 
 def _discard_output() -> None:
