@@ -27,7 +27,7 @@ def one_hot(cell: int, cells: int = 49) -> np.ndarray:
     return np.eye(cells, dtype=np.float32)[cell]
 
 
-def test_the_light_is_where_the_weight_is():
+def test_cells_with_attention_are_lit():
     image = Image.new("RGB", (700, 490), BLUE)
     cells = [(0, 0), (3, 3), (1, 5), (6, 2)]
     weights = np.array([one_hot(7 * row + column) for row, column in cells])
@@ -45,7 +45,7 @@ def test_the_light_is_where_the_weight_is():
         assert np.ptp(away) == 0 and away.max() < 40
 
 
-def test_light_is_relative_but_equal_weights_are_dim_and_alike():
+def test_uniform_attention_is_dim():
     image = Image.new("RGB", (300, 300), BLUE)
     flat, peaked = np.full(49, 1 / 49), one_hot(24)
     mild = np.where(peaked > 0, 2.0, 1.0) / 50  # the middle has almost twice the mean
@@ -59,7 +59,7 @@ def test_light_is_relative_but_equal_weights_are_dim_and_alike():
     assert FULL_LIGHT == 4 and blues[0] == 62
 
 
-def test_between_cells_light_changes_smoothly():
+def test_light_is_interpolated_between_cells():
     image = Image.new("RGB", (700, 700), BLUE)
     _, panel = panels(attention_map(image, "dog", ["dog"], one_hot(24)[None]), image)
     line = panel[len(panel) // 2, :, 2]
@@ -71,7 +71,7 @@ def test_between_cells_light_changes_smoothly():
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (900, 90), (60, 900), (1, 1), (3000, 2000)])
 @pytest.mark.parametrize("words", [1, 7, 20])
-def test_maps_hold_a_panel_for_each_word_whatever_the_shape(size, words):
+def test_a_map_has_one_panel_per_word_for_any_image_shape(size, words):
     image = Image.new("RGB", size, BLUE)
     drawn = attention_map(image, "w" * 10, ["dog"] * words, np.tile(one_hot(0), (words, 1)))
     found = panels(drawn, image)
@@ -89,7 +89,7 @@ def test_a_map_without_words_shows_the_image():
     assert len(panels(attention_map(image, "", [], np.empty((0, 49), np.float32)), image)) == 1
 
 
-def test_weights_that_do_not_fit_are_refused():
+def test_weights_of_another_shape_are_refused():
     image = Image.new("RGB", (64, 48), BLUE)
     for words, shape in ((["a"], (2, 49)), (["a"], (1, 48)), (["a"], (1, 0))):
         with pytest.raises(ConfigurationError, match="square grid"):

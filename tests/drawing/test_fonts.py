@@ -18,29 +18,29 @@ def font_with(text):
     pytest.skip(f"this system has no font with the letters of {text!r}")
 
 
-def test_the_built_in_font_has_the_letters_of_english_and_no_others():
+def test_the_built_in_font_is_for_english_only():
     assert _missing(BUILT_IN, 'A dog\'s 3 "bones", (50 %) – all of them!\t\n') == ["–"]  # noqa: RUF001
     assert _missing(BUILT_IN, CHINESE + CHINESE) == list(CHINESE)
     assert Fonts().of("a dog", 20).getname()[0] == "Aileron" and Fonts().of("", 20).getname()[0] == "Aileron"
 
 
 @pytest.mark.parametrize("text", [ARABIC, HEBREW, GERMAN, CHINESE])
-def test_a_text_gets_a_font_that_has_its_letters(text):
+def test_a_text_gets_a_font_with_its_characters(text):
     font_with(text)
     fonts = Fonts()
     font = fonts.of(text, 20)
-    assert font.getname()[0] != "Aileron" and not any("letters" in note for note in fonts.notes)
-    # No two letters look the same, as boxes do.
+    assert font.getname()[0] != "Aileron" and not any("characters" in note for note in fonts.notes)
+    # Every character looks different; boxes would look the same.
     assert len({bytes(font.getmask(letter)) for letter in set(text) - {" "}}) == len(set(text) - {" "})
 
 
-def test_letters_that_no_font_has_are_named_once():
+def test_missing_characters_are_reported_once():
     name = font_with(GERMAN)
     fonts = Fonts(name)
     for text in (GERMAN, "\U00012000\U00012001", "\U00012001 \U00012000"):  # cuneiform
         fonts.of(text, 20)
     [note] = fonts.notes
-    assert note.startswith(f"the font {name} has not the letters \U00012000 \U00012001 ")
+    assert note.startswith(f"the font {name} lacks the characters \U00012000 \U00012001;")
 
 
 @pytest.mark.skipif(not features.check("raqm"), reason="this Pillow has no Raqm")
@@ -62,7 +62,7 @@ def test_right_to_left_text_is_drawn_from_the_right():
     assert left > 1.2 * right
 
 
-def test_without_raqm_the_order_of_right_to_left_text_is_warned_of(monkeypatch):
+def test_without_raqm_right_to_left_text_is_reported(monkeypatch):
     monkeypatch.setattr(features, "check", lambda feature: False)
     fonts = Fonts()
     fonts.of("a dog", 20)
@@ -71,7 +71,7 @@ def test_without_raqm_the_order_of_right_to_left_text_is_warned_of(monkeypatch):
     assert any("Raqm" in note and "right-to-left" in note for note in fonts.notes)
 
 
-def test_pictures_are_drawn_with_the_font_that_is_chosen():
+def test_images_use_the_chosen_font():
     picture = Image.new("RGB", (400, 300), "red")
     chosen = Fonts(font_with("a dog"))
     assert draw_title(picture, "a dog", chosen).tobytes() != draw_title(picture, "a dog").tobytes()
@@ -79,7 +79,7 @@ def test_pictures_are_drawn_with_the_font_that_is_chosen():
     assert sheets[0] != sheets[1]
 
 
-def test_what_is_no_font_is_refused(tmp_path):
+def test_a_file_that_is_not_a_font_is_refused(tmp_path):
     (tmp_path / "font.ttf").write_bytes(b"no")
     with pytest.raises(ConfigurationError, match=r"font\.ttf: not a font"):
         Fonts(tmp_path / "font.ttf")
@@ -87,7 +87,7 @@ def test_what_is_no_font_is_refused(tmp_path):
         Fonts(tmp_path / "absent.ttf")
 
 
-def test_fonts_on_the_command_line(showtell, tmp_path, looking_bundle):
+def test_the_font_option(showtell, tmp_path, looking_bundle):
     refused = showtell("caption", PHOTO, "--font", "DejaVuSans.ttf", status=2)
     assert "--font is for the pictures" in refused.stderr
     refused = showtell("caption", PHOTO, "--annotate", tmp_path / "out", "--font", PHOTO, status=2)

@@ -18,7 +18,7 @@ def ink(image: Image.Image) -> np.ndarray:
     return (pixels.max(axis=2) < 200) & (np.ptp(pixels, axis=2) < 40)
 
 
-def test_the_title_leaves_every_pixel_of_the_picture_alone():
+def test_the_title_does_not_touch_the_image():
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     drawn = np.asarray(draw_title(Image.fromarray(noise), "a dog on a beach"))
     assert drawn.shape[1] == 640
@@ -35,12 +35,12 @@ def test_a_long_title_is_wrapped_within_margins():
     columns = np.flatnonzero(ink(long)[:-10].any(axis=0))
     assert columns[0] >= 12
     assert columns[-1] < 640 - 12
-    # Balanced lines: the second is no lone word.
+    # Balanced lines: the second has more than one word.
     widths = [np.ptp(np.flatnonzero(ink(long)[top:bottom].any(axis=0))) for top, bottom in lines]
     assert min(widths) > 0.7 * max(widths)
 
 
-def test_a_text_without_blanks_is_wrapped_into_even_lines():
+def test_text_without_spaces_is_wrapped_into_even_lines():
     drawn = ink(draw_title(Image.new("RGB", (480, 10), RED), "w" * 50))[:-10]
     widths = [np.ptp(np.flatnonzero(drawn[top:bottom].any(axis=0))) for top, bottom in runs(drawn.any(axis=1))]
     assert len(widths) == 2 and min(widths) > 0.9 * max(widths)
@@ -55,7 +55,7 @@ def test_a_text_without_blanks_is_wrapped_into_even_lines():
         ((100, 1600), (200, 280, 1280)),  # enlarged to 480 in width it would be 7,680 high
     ],
 )
-def test_pictures_are_brought_to_a_sensible_size(size, picture_box):
+def test_titled_images_have_a_bounded_size(size, picture_box):
     drawn = draw_title(Image.new("RGB", size, RED), "a dog")
     left, _, right, bottom = boxes(drawn, RED)[0]
     top = bottom - picture_box[2]
@@ -93,14 +93,14 @@ def test_the_grid_of_a_contact_sheet(count, rows):
     assert len({right - left for left, right in zip(edges[::2], edges[1::2], strict=True)}) == 1
 
 
-def test_thumbnails_keep_their_aspect_and_stand_on_one_line():
+def test_thumbnails_keep_their_aspect_ratio_and_align_at_the_bottom():
     images = [Image.new("RGB", size, RED) for size in [(640, 480), (480, 640), (320, 240)]]
     found = boxes(contact_sheet(images, ["a", "b", "c"]), RED)
     assert [round((right - left) / (bottom - top), 1) for left, top, right, bottom in found] == [1.3, 0.8, 1.3]
     assert len({bottom for *_, bottom in found}) == 1
 
 
-def test_whole_captions_stand_under_their_own_pictures():
+def test_captions_are_complete_and_below_their_images():
     images = [Image.new("RGB", (64, 48), colour) for colour in (RED, GREEN)]
     sheet = contact_sheet(images, [LONG, "a dog"])
     lines = []
@@ -114,7 +114,7 @@ def test_whole_captions_stand_under_their_own_pictures():
     assert sheet.height - (bottom + lines[0][-1][1]) >= 24
 
 
-def test_what_cannot_make_a_sheet_is_refused():
+def test_a_sheet_needs_images_and_equal_numbers_of_captions():
     image = Image.new("RGB", (4, 4))
     with pytest.raises(ConfigurationError, match="0 images"):
         contact_sheet([], [])
@@ -122,7 +122,7 @@ def test_what_cannot_make_a_sheet_is_refused():
         contact_sheet([image], ["a", "b"])
 
 
-def test_a_sheet_of_panels_has_a_row_for_each_group_and_text_under_each_image():
+def test_a_panel_sheet_has_a_row_per_group_and_text_below_each_image():
     red, green = Image.new("RGB", (400, 300), RED), Image.new("RGB", (400, 300), GREEN)
     remarks = ["CIDEr 12.0", LONG, "a dog"]
     sheet = panel_sheet({"best": [Panel(red, "a dog", remarks), Panel(red, "a cat")], "worst": [Panel(green, LONG)]})
@@ -137,6 +137,6 @@ def test_a_sheet_of_panels_has_a_row_for_each_group_and_text_under_each_image():
 
 
 @pytest.mark.parametrize("groups", [{}, {"best": []}])
-def test_a_sheet_of_no_panels_is_refused(groups):
+def test_a_panel_sheet_needs_panels(groups):
     with pytest.raises(ConfigurationError, match="at least one"):
         panel_sheet(groups)

@@ -1,1 +1,7 @@
-"""Pictures with text: titles, contact sheets and attention maps."""
+"""Images with text: titles, contact sheets, panels and attention maps."""
+
+from showtell.drawing.attention_maps import attention_map
+from showtell.drawing.fonts import Fonts
+from showtell.drawing.sheets import Panel, contact_sheet, draw_title, panel_sheet
+
+__all__ = ["Fonts", "Panel", "attention_map", "contact_sheet", "draw_title", "panel_sheet"]

@@ -1,4 +1,4 @@
-"""Where a model looked for each word of a caption, as a picture."""
+"""Attention maps: where the model looked for each word of a caption."""
 
 import math
 from collections.abc import Sequence
@@ -13,36 +13,35 @@ from showtell.errors import ConfigurationError
 MAP_SIZE = 1600, 1200
 MIN_PANEL = 160, 40
 PANEL_GUTTER, WORD_SIZE, MAP_TITLE_SIZE = 24, 24, 40
-FULL_LIGHT = 4.0  # times the mean weight: a word that looks everywhere is shown in a quarter of the light
-SHADE = 0.3  # of the brightness, where no light is
+FULL_LIGHT = 4.0  # times the mean weight is fully lit; uniform attention gets a quarter of the light
+SHADE = 0.3  # share of the brightness that remains where the attention is zero
 GLOW = (90, 62, 22)
 
 
 def attention_map(
     image: Image.Image, caption: str, words: Sequence[str], weights: np.ndarray, fonts: Fonts | None = None
 ) -> Image.Image:
-    """Return a sheet that shows for every word of a caption at which places of the image the model looked for it.
+    """Return a sheet with one panel per word that lights up the parts of the image with high attention.
 
-    Under the caption comes the image, then a panel for each word: the image dark and grey, and lit where the weights
-    are. The light of a cell is its weight over the largest weight of the word, or over FULL_LIGHT times the mean where
-    that is more. So a single place is fully lit, and weights that are all equal light everything alike and dimly. From
-    the centre of one cell to the next the light changes smoothly. The grid covers the whole image, as encoders see it
-    squashed to a square.
+    The first panel is the image itself. The others show it dark and grey, and lit in proportion to the attention
+    weight. The weight is divided by the largest weight of the word, or by FULL_LIGHT times the mean weight if that is
+    larger. A single cell is therefore fully lit, and uniform attention lights everything dimly. Light is interpolated
+    between the centres of the cells. The grid covers the whole image, because encoders squash images to a square.
 
     Args:
         image: an RGB image.
         caption: the title.
-        words: the words of the caption, one for each row of weights.
-        weights: (words, G) attention weights, none negative, of a square grid of G cells in rows from the top.
-        fonts: where the fonts for caption and words come from.
+        words: the words of the caption, one per row of weights.
+        weights: (words, G) non-negative attention weights of a square grid of G cells, in rows from the top.
+        fonts: the fonts to choose from.
 
     Raises:
-        ConfigurationError: if there are not as many rows of weights as words, or the grid is not square.
+        ConfigurationError: if the number of rows differs from the number of words, or the grid is not square.
     """
     side = math.isqrt(weights.shape[1])
     if len(weights) != len(words) or side * side != weights.shape[1] or not side:
         raise ConfigurationError(
-            f"attention weights {weights.shape} do not fit {len(words)} words and a square grid of cells"
+            f"attention weights of shape {weights.shape} do not match {len(words)} words on a square grid"
         )
     columns, scale = _packed(image.size, 1 + len(words))
     picture = scaled(image, scale)
@@ -54,7 +53,7 @@ def attention_map(
 
 
 def _packed(size: tuple[int, int], count: int) -> tuple[int, float]:
-    """Return the number of columns and the scale with which `count` panels of a size come out largest in MAP_SIZE."""
+    """Return the number of columns and the scale that make `count` panels of a size largest within MAP_SIZE."""
     below = PANEL_GUTTER // 3 + Text("", WORD_SIZE, MIN_PANEL[0]).line_height
     fits = []
     for columns in range(1, min(count, MAP_SIZE[0] // (MIN_PANEL[0] + PANEL_GUTTER)) + 1):
@@ -66,12 +65,12 @@ def _packed(size: tuple[int, int], count: int) -> tuple[int, float]:
 
 
 def _lit(picture: Image.Image, weights: np.ndarray) -> Image.Image:
-    """Return a picture in the light of weights (S, S)."""
+    """Return the image lit by weights (S, S)."""
     light = weights / max(weights.max(), FULL_LIGHT * weights.mean(), np.finfo(np.float32).tiny)
     stretched = Image.fromarray(light.astype(np.float32)).resize(picture.size, Image.Resampling.BICUBIC)
     light = np.asarray(stretched).clip(0, 1)[..., None]
     shaded = SHADE * np.asarray(picture.convert("L"), np.float32)[..., None]
     lit = shaded + light * (np.asarray(picture) - shaded)
-    # Light shows nothing on what is black, so that it also glows there; what is bright keeps its colour.
+    # Light is invisible on black, so dark areas also glow. Bright areas keep their colour.
     glow = light * (1 - lit.max(axis=2, keepdims=True) / 255) * np.array(GLOW, np.float32)
     return Image.fromarray((lit + glow).round().astype(np.uint8))

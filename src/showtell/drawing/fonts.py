@@ -1,4 +1,4 @@
-"""The font for a text: one that has its letters."""
+"""Choosing a font that has the characters of a text."""
 
 import unicodedata
 from functools import cache
@@ -8,7 +8,7 @@ from PIL import ImageFont, features
 
 from showtell.errors import ConfigurationError
 
-# Looked for in the system's folders of fonts, in this order. Those of many scripts come first.
+# Searched in the font folders of the system, in this order. Fonts with many scripts come first.
 SYSTEM_FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "segoeui.ttf", "Arial Unicode.ttf", "FreeSans.ttf"),
     *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf"),
@@ -17,19 +17,20 @@ SYSTEM_FONTS = (
     *("NotoSansDevanagari-Regular.ttf", "NotoSansBengali-Regular.ttf", "NotoSansTamil-Regular.ttf", "Nirmala.ttc"),
     *("unifont.otf", "unifont.ttf"),
 )
-BUILT_IN = ""  # Pillow's own, which has the letters of English
+BUILT_IN = ""  # the font of Pillow, for English
 _NO_CHARACTER = "\U0010ffff"
 _SHOWN_LETTERS = 10
 
 
 class Fonts:
-    """Chooses fonts for texts, and remembers what they lacked.
+    """Chooses a font for each text, and records characters that no font has.
 
     Args:
-        file: the font for all texts; by default each text gets the first that has all its letters, of Pillow's own and
-            those of SYSTEM_FONTS that are there.
+        file: the font for all texts. By default, each text gets the first font with all its characters: the font of
+            Pillow, then the installed ones of SYSTEM_FONTS.
 
-    Raises ConfigurationError if the file is no font.
+    Raises:
+        ConfigurationError: if the file is not a font.
     """
 
     def __init__(self, file: str | Path | None = None):
@@ -44,7 +45,7 @@ class Fonts:
                 raise ConfigurationError(f"{file}: {why}") from None
 
     def of(self, text: str, size: int) -> ImageFont.FreeTypeFont:
-        """Return a font for a text, its letters `size` pixels high."""
+        """Return a font for a text, with characters `size` pixels high."""
         names = (BUILT_IN, *SYSTEM_FONTS) if self.file is None else (str(self.file),)
         name, missing = names[0], _missing(names[0], text)
         for other in names[1:]:
@@ -58,16 +59,16 @@ class Fonts:
 
     @property
     def notes(self) -> list[str]:
-        """What is wrong with the texts that fonts were chosen for, a line each."""
+        """Problems with the texts so far, one line each."""
         notes = []
         if self._missing:
             shown = " ".join(list(self._missing)[:_SHOWN_LETTERS]) + (
                 " .." if len(self._missing) > _SHOWN_LETTERS else ""
             )
-            has_not = f"the font {self.file} has not" if self.file else "no font that was found has"
-            notes.append(f"{has_not} the letters {shown} and pictures show boxes for them")
+            source = f"the font {self.file} lacks" if self.file else "no installed font has"
+            notes.append(f"{source} the characters {shown}; images show boxes instead")
         if self._disordered:
-            notes.append("Pillow has no Raqm library here, and pictures show right-to-left text from left to right")
+            notes.append("Pillow lacks the Raqm library; images show right-to-left text from left to right")
         return notes
 
 
@@ -78,15 +79,17 @@ def _is_right_to_left(letter: str) -> bool:
 def _load(name: str, size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise ConfigurationError("Pillow was built without FreeType, which it needs to draw text")
+        raise ConfigurationError(
+            "this Pillow was built without FreeType and cannot draw text; install another build of Pillow"
+        )
     return font
 
 
 @cache
 def _probe(name: str) -> ImageFont.FreeTypeFont | None:
-    """Return a font to ask for its letters, None if it is not there."""
+    """Return a font to look up characters in; None if it is not installed."""
     try:
-        # Letter for letter; Raqm would look for more.
+        # The basic layout looks up single characters; Raqm would combine them.
         return ImageFont.truetype(name, 20, layout_engine=ImageFont.Layout.BASIC) if name else _load(name, 20)
     except OSError:
         return None

@@ -18,13 +18,13 @@ MIN_CELL, MAX_CELL = 224, 480
 
 
 def draw_title(image: Image.Image, caption: str, fonts: Fonts | None = None) -> Image.Image:
-    """Return a picture of `image` with its caption as a title in a band above it, wrapped to the width.
+    """Return an image with its caption as a title above it, wrapped to the width.
 
     Args:
-        image: an RGB image. It is scaled, aspect kept, to at least MIN_WIDTH pixels in width; but where a side would
-            then be longer than MAX_SIDE, that side is brought to MAX_SIDE.
-        caption: the title; runs of white space count as one space.
-        fonts: where the font for it comes from.
+        image: an RGB image. It is scaled to a width of at least MIN_WIDTH pixels, with its aspect ratio, but no side
+            becomes longer than MAX_SIDE.
+        caption: the title; whitespace is collapsed.
+        fonts: the fonts to choose from.
     """
     scale = min(max(1.0, MIN_WIDTH / image.width), MAX_SIDE / max(image.size))
     picture = scaled(image, scale)
@@ -33,22 +33,24 @@ def draw_title(image: Image.Image, caption: str, fonts: Fonts | None = None) -> 
 
 
 def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], fonts: Fonts | None = None) -> Image.Image:
-    """Return a grid of thumbnails, aspect kept, each with its whole caption under it.
+    """Return a grid of thumbnails, each with its caption below it.
 
-    All thumbnails are fitted into cells of one size, whose shape is that of the images' median. The grid is somewhat
-    wider than high, and the cells are as large as a sheet of SHEET_WIDTH pixels allows, within MIN_CELL and MAX_CELL.
+    Thumbnails keep their aspect ratio and fit into cells of one size, whose aspect ratio is the median of the images.
+    The grid is wider than high. Cells are as large as a sheet of SHEET_WIDTH pixels allows, between MIN_CELL and
+    MAX_CELL pixels wide.
 
     Args:
-        images: N RGB images, N at least 1; they are shown from left to right and from top to bottom.
+        images: N RGB images, N at least 1, shown in reading order.
         captions: N captions.
-        fonts: where the fonts for them come from.
+        fonts: the fonts to choose from.
 
     Raises:
-        ConfigurationError: if there are no images, or not as many captions as images.
+        ConfigurationError: if there are no images, or a different number of captions.
     """
     if not images or len(images) != len(captions):
         raise ConfigurationError(
-            f"a contact sheet of {len(images)} images and {len(captions)} captions: give equal numbers, at least 1"
+            f"a contact sheet needs at least one image and one caption per image, not {len(images)} images and "
+            f"{len(captions)} captions"
         )
     rows = math.ceil(len(images) / math.ceil(math.sqrt(1.5 * len(images))))
     columns = math.ceil(len(images) / rows)
@@ -60,7 +62,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], fonts:
 
 @dataclass(frozen=True)
 class Panel:
-    """An image, its caption, and what else is to be read of it, a paragraph each."""
+    """An image with its caption and further remarks, each a paragraph of its own."""
 
     image: Image.Image
     caption: str
@@ -68,14 +70,13 @@ class Panel:
 
 
 def panel_sheet(groups: Mapping[str, Sequence[Panel]], fonts: Fonts | None = None) -> Image.Image:
-    """Return a sheet with a heading and a row of panels for each group: caption and remarks under each image.
+    """Return a sheet with a heading and a row of panels per group; caption and remarks are below each image.
 
-    The fonts for them come from `fonts`.
-
-    Raises ConfigurationError if there are no groups or one has no panels.
+    Raises:
+        ConfigurationError: if there are no groups, or a group has no panels.
     """
     if not groups or not all(groups.values()):
-        raise ConfigurationError("a sheet of panels: give at least one group, and to each at least one panel")
+        raise ConfigurationError("a panel sheet needs at least one group, and every group at least one panel")
     columns = max(map(len, groups.values()))
     width = min(max(SHEET_WIDTH // columns, MIN_CELL), MAX_CELL)
     parts = []
@@ -100,8 +101,8 @@ def panel_sheet(groups: Mapping[str, Sequence[Panel]], fonts: Fonts | None = Non
 
 
 def stack_title(title: "Text", picture: Image.Image, width: int) -> Image.Image:
-    """Return a picture in a sheet of a width, with a title in a band above it."""
-    band = title.height + title.line_height  # half a line above the title, half a line below
+    """Return a canvas of the given width with a title above the image."""
+    band = title.height + title.line_height  # half a line of padding above and below
     canvas = Image.new("RGB", (width, band + picture.height), PAPER)
     title.draw(canvas, center=width // 2, top=title.line_height // 2)
     canvas.paste(picture, ((width - picture.width) // 2, band))
@@ -113,7 +114,10 @@ def _gutter(width: int) -> int:
 
 
 def thumbnails(images: Sequence[Image.Image], width: int) -> tuple[list[Image.Image], tuple[int, int]]:
-    """Return images fitted into cells of a width and of the shape that is their median, and the cells' size."""
+    """Return the images scaled to fit a common cell, and the size of the cell (width, height).
+
+    The aspect ratio of the cell is the median of the images, between 3:4 and 3:2.
+    """
     median = sorted(image.width / image.height for image in images)[len(images) // 2]
     height = round(width / min(max(median, 0.75), 1.5))
     return [scaled(image, min(width / image.width, height / image.height)) for image in images], (width, height)
@@ -122,9 +126,9 @@ def thumbnails(images: Sequence[Image.Image], width: int) -> tuple[list[Image.Im
 def grid(
     pictures: Sequence[Image.Image], texts: Sequence[Sequence["Text"]], columns: int, cell: tuple[int, int], gutter: int
 ) -> Image.Image:
-    """Lay pictures out from left to right and top to bottom, each in a cell (width, height) with its texts under it."""
+    """Return a sheet of images in reading order, each in a cell (width, height) with its texts below it."""
     width, height = cell
-    above = gutter // 3  # between a picture and its text, and between texts
+    above = gutter // 3  # between an image and its text, and between texts
     heights = [sum(above + text.height for text in paragraphs) for paragraphs in texts]
     row_heights = [height + max(heights[first : first + columns]) for first in range(0, len(texts), columns)]
     size = (columns * (width + gutter) + gutter, sum(row_heights) + (len(row_heights) + 1) * gutter)
@@ -141,7 +145,7 @@ def grid(
 
 
 class Text:
-    """A caption in centred lines, none wider than `width` pixels and all about equally long."""
+    """Text in centred lines of similar length, none wider than `width` pixels."""
 
     def __init__(self, text: str, font_size: int, width: int, ink: str = INK, fonts: Fonts | None = None):
         self.ink = ink
@@ -149,7 +153,7 @@ class Text:
         self.line_height = round(1.35 * font_size)
         words = text.split()
         self.lines = self._wrapped(words, width)
-        # No lone last word: the narrowest width that needs no more lines, and breaks no more words, makes them even.
+        # The narrowest width with the same number of lines and no more broken words balances the lines.
         lengths = (math.ceil(self.font.getlength(word)) for word in words)
         longest = max((length for length in lengths if length <= width), default=0)
         for narrower in range(max(width // 2, longest), width, max(1, width // 40)):
@@ -160,7 +164,7 @@ class Text:
 
     @property
     def height(self) -> int:
-        """Pixels from the top of the first line to the bottom of the last."""
+        """Height in pixels, from the top of the first line to the bottom of the last."""
         return len(self.lines) * self.line_height
 
     def _wrapped(self, words: Iterable[str], width: int) -> list[str]:
@@ -181,7 +185,7 @@ class Text:
         yield word[start:]
 
     def draw(self, canvas: Image.Image, center: int, top: int) -> None:
-        """Draw the lines into a canvas, their middle at `center`, the first below `top`."""
+        """Draw the lines, centred horizontally at `center`, the first one below `top`."""
         pen = ImageDraw.Draw(canvas)
         for number, line in enumerate(self.lines):
             pen.text(
@@ -190,6 +194,6 @@ class Text:
 
 
 def scaled(image: Image.Image, scale: float) -> Image.Image:
-    """Return an image with its sides multiplied by a number."""
+    """Return the image with both sides multiplied by `scale`."""
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.LANCZOS)
