@@ -143,7 +143,7 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
         (["prepare", "-o", "c.h5"], "--captions"),
         (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),
         (["extract", "nowhere", "-o", "f.npy"], "no folder with images"),
-        (["extract", EXAMPLES, "-o", "f.npy", "--encoder", "vgg"], "no encoder 'vgg'"),
+        (["extract", EXAMPLES, "-o", "f.npy", "--encoder", "vgg"], "unknown encoder 'vgg'"),
         (["extract", EXAMPLES, "-o", "f.bin"], "must end in .npy"),
         (["train", "-o", "run"], "--captions"),
         (["train", "-o", "run", "--resume"], "not a training run"),

@@ -178,7 +178,7 @@ def test_word_vectors_start_the_embedding_and_are_counted(decoder, tmp_path):
 
 def test_word_vectors_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "glove.txt"
-    for content, reason in (("dog 1 2\n", "line 1: a vector of 2 numbers"), ("dog 1 2 x\n", "cannot read")):
+    for content, reason in (("dog 1 2\n", "line 1: vector of size 2"), ("dog 1 2 x\n", "cannot read")):
         path.write_text(content)
         with pytest.raises(ConfigurationError, match=reason):
             read_word_vectors(path, 3, {"dog"})

@@ -25,7 +25,7 @@ from showtell.training.decoders import MaskedCrossEntropy
 from showtell.training.devices import use_devices
 from showtell.training.fine_tuning import EncoderDecoder, FineTuning
 from showtell.training.phases import best_decoder, compile_model
-from showtell.training.run import Run, Sources, save_model
+from showtell.training.run import Run, DataPaths, save_model
 from showtell.training.self_critical import SelfCritical
 from showtell.training.trainer import make_deterministic
 from showtell.vocabulary import Vocabulary
@@ -45,7 +45,7 @@ for devices in (1, 2):
     told = {}
     use_devices(devices)
     make_deterministic(0)
-    run = Run(Path(sys.argv[1], str(devices)), recipe, Sources("", ()), None, vocabulary)
+    run = Run(Path(sys.argv[1], str(devices)), recipe, DataPaths("", ()), None, vocabulary)
 
     def take(name, phase, model, batches):
         losses = [phase.train_on(model, batch, 0)[0] for batch in batches]
@@ -94,13 +94,13 @@ def test_a_batch_is_filled_up_and_a_part_of_it_lies_on_each_device():
     program = """
 import numpy as np
 from keras.src.backend.jax.trainer import _distribute_data
-from showtell.training.devices import evenly, use_devices
+from showtell.training.devices import pad_for_devices, use_devices
 
 captions = np.ones((7, 5), np.int32)
-print(len(evenly(captions)))
+print(len(pad_for_devices(captions)))
 use_devices(2)
-filled = evenly({"tokens": captions})["tokens"]
-print(filled[7], len(evenly(filled)))
+filled = pad_for_devices({"tokens": captions})["tokens"]
+print(filled[7], len(pad_for_devices(filled)))
 print(*(shard.data.shape for shard in _distribute_data(filled).addressable_shards))
 """
     done = subprocess.run(
@@ -112,8 +112,8 @@ print(*(shard.data.shape for shard in _distribute_data(filled).addressable_shard
 @pytest.mark.parametrize(
     ("devices", "environment", "reason"),
     [
-        (3, ON_JAX, "--devices 3; there are 2: cpu:0, cpu:1"),
-        (2, {"KERAS_BACKEND": "tensorflow"}, "several devices need JAX, and Keras runs on tensorflow"),
+        (3, ON_JAX, "--devices 3: 2 available: cpu:0, cpu:1"),
+        (2, {"KERAS_BACKEND": "tensorflow"}, "several devices need the JAX backend, but Keras uses tensorflow"),
     ],
 )
 def test_devices_that_are_not_there_are_refused_in_a_line(devices, environment, reason, showtell, tmp_path):

@@ -109,7 +109,10 @@ def test_a_grown_decoder_says_what_the_old_one_said(old, relations, tmp_path):
     assert ours[..., count:].min() > 0 and ours[..., count:].max() < 1 / count
     options = SearchOptions(beam_size=1, max_length=10, strategy="greedy")
     said, says = (
-        [[caption.tokens for caption in found] for found in search(KerasDecoderStep(model), inputs["features"], options)]
+        [
+            [caption.tokens for caption in found]
+            for found in search(KerasDecoderStep(model), inputs["features"], options)
+        ]
         for model in (before, after)
     )
     assert says == said and len({str(tokens) for tokens in said}) > 1

@@ -36,6 +36,7 @@ def install_handler() -> None:
     logger.addHandler(StderrHandler())
     logger.setLevel(logging.INFO)
     logger.propagate = False  # libraries may install a handler for the root logger
+    logging.getLogger().addHandler(logging.NullHandler())  # quantisation tools warn through the root logger
 
 
 def printable(text: str) -> str:

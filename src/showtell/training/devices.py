@@ -1,4 +1,4 @@
-"""Several devices: each takes a part of every batch, and all take the same step."""
+"""Data-parallel training: each device processes a part of every batch."""
 
 from typing import Any
 
@@ -10,41 +10,41 @@ from showtell.errors import ConfigurationError
 
 
 def use_devices(count: int) -> None:
-    """Have what is trained from now on use `count` devices: weights are copied to each, batches are shared out.
+    """Use `count` devices for the training that follows: weights are replicated, batches are sharded.
 
-    A step is computed as one program whose loss and gradients are those of the whole batch, so that a training comes to
-    the same weights on any number of devices, but for rounding.
+    Loss and gradients are those of the whole batch. Except for rounding, training therefore reaches the same weights on
+    any number of devices.
 
     Raises:
-        ConfigurationError: if there are fewer devices, or Keras' backend shares out nothing.
+        ConfigurationError: if there are fewer devices, or if the Keras backend does not support data parallelism.
     """
     if count == 1:
         return
-    # TensorFlow's MirroredStrategy gives each device the whole batch where Keras is handed one batch at a time.
+    # On TensorFlow, train_on_batch would give the whole batch to each device.
     if count > 1 and keras.backend.backend() != "jax":
         raise ConfigurationError(
-            f"--devices {count}: several devices need JAX, and Keras runs on {keras.backend.backend()}; install jax, "
-            "and set KERAS_BACKEND=jax"
+            f"--devices {count}: several devices need the JAX backend, but Keras uses {keras.backend.backend()}; "
+            "install jax and set KERAS_BACKEND=jax"
         )
     devices = distribution.list_devices() if count > 1 else []
     if not 1 <= count <= len(devices):
-        there = f"; there are {len(devices)}: {', '.join(devices)}" if devices else "; it must be at least 1"
-        raise ConfigurationError(f"--devices {count}{there}")
+        available = f"{len(devices)} available: {', '.join(devices)}" if devices else "must be at least 1"
+        raise ConfigurationError(f"--devices {count}: {available}")
     distribution.set_distribution(distribution.DataParallel(devices=devices[:count]))
 
 
 def pad_for_devices(arrays: Any) -> Any:
-    """Fill the first axis of each array up with zeros, so that the devices in use divide it.
+    """Pad the first axis of each array with zeros to a multiple of the number of devices.
 
-    A row of zeros is a caption of `<pad>`, which no loss counts, or an image that no caption is of.
+    A row of zeros is a caption of `<pad>`, which the loss ignores, or an image without captions.
 
     Args:
-        arrays: an array (N, ..) or a dictionary of such.
+        arrays: an array (N, ...) or a dictionary of arrays.
     """
-    chosen = distribution.distribution()
-    if chosen is None:
+    active = distribution.distribution()
+    if active is None:
         return arrays
     if isinstance(arrays, dict):
         return {name: pad_for_devices(array) for name, array in arrays.items()}
-    lacking = -len(arrays) % chosen.device_mesh.devices.size
-    return np.pad(arrays, [(0, lacking)] + [(0, 0)] * (arrays.ndim - 1))
+    missing = -len(arrays) % active.device_mesh.devices.size
+    return np.pad(arrays, [(0, missing)] + [(0, 0)] * (arrays.ndim - 1))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2 in Keras, read from the ONNX file that ships and written back to it, for fine-tuning."""
+"""EfficientNet-Lite2 in Keras for fine-tuning, read from the shipped ONNX file and written back to it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +10,18 @@ import onnx
 from keras import layers
 from onnx import numpy_helper
 
-# The file keeps weights in half precision, under their names with this after it.
+# The file stores weights in half precision. Their names have this suffix.
 HALF = ".half"
 
 
 def network(path: Path, output: str) -> keras.Model:
-    """Return the network as a Keras model with the weights of the file.
+    """Build a Keras model with the weights of an ONNX file.
 
-    Its batch normalisation is folded into the convolutions, so that it has no statistics that training could change.
+    Batch normalisation is folded into the convolutions, so there are no statistics for training to change.
 
     Args:
-        path: efficientnet_lite2.onnx, or a part of it with other weights.
-        output: the output to take: "grid" or "pooled"; "features" of a part.
+        path: efficientnet_lite2.onnx, or an encoder that showtell made from it.
+        output: the output to return: "grid" or "pooled" of efficientnet_lite2.onnx, "features" of an encoder.
 
     Returns:
         A model from images (N, 224, 224, 3) uint8 to features (N, 49, 352) or (N, 1, 1280), float32.
@@ -30,7 +30,7 @@ def network(path: Path, output: str) -> keras.Model:
     weights = {tensor.name.removesuffix(HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     _, *shape = (size.dim_value for size in graph.input[0].type.tensor_type.shape.dim)
     images = keras.Input(shape, dtype="uint8")
-    # Keras has channels last, so that transpositions fall away.
+    # Keras has channels last, so the transpositions are left out.
     tensors: dict[str, Any] = {"images": images}
     for node in graph.node:
         if node.input[0].endswith(HALF):
@@ -46,7 +46,7 @@ def network(path: Path, output: str) -> keras.Model:
 
 
 def with_weights(model: onnx.ModelProto, network: keras.Model) -> onnx.ModelProto:
-    """Return the file's graph, or a part of it, with the weights that the Keras model has now."""
+    """Return the ONNX model with the current weights of the Keras model."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     initializers = {tensor.name: tensor for tensor in changed.graph.initializer}
@@ -63,7 +63,7 @@ def _convolution(node: onnx.NodeProto, weights: dict[str, np.ndarray]) -> layers
     kernel = weights[node.input[1]]
     (stride, _), group = (_attribute(node, name) for name in ("strides", "group"))
     shape = {"kernel_size": kernel.shape[2], "strides": stride, "padding": "same", "name": _layer_name(node.output[0])}
-    # Random kernels, soon to be replaced, would take longer than all else here.
+    # Random initialisation would take longer than everything else here; the weights are set later.
     if group > 1:
         return layers.DepthwiseConv2D(**shape, depthwise_initializer="zeros")
     return layers.Conv2D(kernel.shape[0], **shape, kernel_initializer="zeros")
@@ -101,5 +101,5 @@ def _weight_names(convolution: layers.Layer) -> tuple[str, str]:
 
 
 def _axes(convolution: layers.Layer) -> tuple[int, ...]:
-    """Return how the axes of an ONNX kernel (out, in, height, width) are arranged in Keras."""
+    """Return the order in Keras of the axes of an ONNX kernel (out, in, height, width)."""
     return (2, 3, 0, 1) if isinstance(convolution, layers.DepthwiseConv2D) else (2, 3, 1, 0)

@@ -1,4 +1,4 @@
-"""The table of encoders."""
+"""The available image encoders."""
 
 import hashlib
 from importlib import import_module
@@ -17,7 +17,7 @@ from showtell.utils.files import sha256
 
 EFFICIENTNET_LITE2 = Path(__file__).parent.parent / "pretrained" / "efficientnet_lite2.onnx"
 
-# Keras Applications: module, class, and the image size that the ImageNet weights were trained for.
+# Keras Applications: module, class, and the image size of the ImageNet weights.
 KERAS_APPLICATIONS = {
     "inception_v3": ("inception_v3", "InceptionV3", 299),
     "resnet50": ("resnet", "ResNet50", 224),
@@ -28,15 +28,15 @@ ENCODERS = ("efficientnet_lite2", *KERAS_APPLICATIONS)
 
 
 def load_encoder(config: EncoderConfig) -> Encoder:
-    """Load an encoder of the table.
+    """Load an encoder by name.
 
     Raises:
-        ConfigurationError: if there is none of that name, or its weights cannot be had.
-        MissingExtra: if it needs Keras, which is not installed.
+        ConfigurationError: if the name is unknown, or the weights cannot be loaded.
+        MissingExtra: if the encoder needs Keras and Keras is not installed.
     """
     if config.encoder == "efficientnet_lite2":
         if config.encoder_weights != "imagenet":
-            raise ConfigurationError("efficientnet_lite2 has the weights that ship with showtell: imagenet, no others")
+            raise ConfigurationError("efficientnet_lite2 ships with ImageNet weights; leave out --encoder-weights")
         output = _output(config)
         shape = (49, 352) if config.grid else (1, 1280)
         fingerprint = hashlib.sha256(f"{sha256(EFFICIENTNET_LITE2)} {output}".encode()).hexdigest()[:12]
@@ -45,7 +45,7 @@ def load_encoder(config: EncoderConfig) -> Encoder:
     if config.encoder in KERAS_APPLICATIONS:
         require_keras(f"the encoder {config.encoder}")
         return KerasEncoder(config)
-    raise ConfigurationError(f"no encoder {config.encoder!r}; there are {', '.join(ENCODERS)}")
+    raise ConfigurationError(f"unknown encoder {config.encoder!r}; available: {', '.join(ENCODERS)}")
 
 
 def _output(config: EncoderConfig) -> str:
@@ -57,20 +57,20 @@ def _leaves(model: Any) -> list[Any]:
 
 
 def trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
-    """Return an encoder of the table as a Keras model, images (N, H, W, 3) uint8 -> features (N, G, D), to be trained.
+    """Return an encoder as a trainable Keras model: images (N, H, W, 3) uint8 -> features (N, G, D).
 
-    Only its last `layers` layers with weights will learn. Batch normalisation never does: its statistics would be those
-    of small batches.
+    Only the last `layers` layers with weights are trainable. Batch normalisation stays frozen, because statistics of
+    small batches are unreliable.
 
     Args:
-        config: which encoder.
-        layers: how many of its layers will learn.
-        file: ONNX, efficientnet_lite2 with other weights than those of the table.
+        config: the encoder.
+        layers: number of trainable layers.
+        file: ONNX file of an efficientnet_lite2 that was fine-tuned before; None for the ImageNet weights.
     """
     import keras
 
     policy = keras.config.dtype_policy()
-    # On a CPU the gradients of convolutions are slower in bfloat16 than in single precision.
+    # On a CPU, gradients of convolutions are slower in bfloat16 than in float32.
     keras.config.set_dtype_policy("float32")
     try:
         if config.encoder == "efficientnet_lite2":
@@ -91,9 +91,9 @@ def trainable_network(config: EncoderConfig, layers: int, file: Path | None = No
 
 
 class KerasEncoder:
-    """A network of Keras Applications without its classifier, input scaling included.
+    """A network of Keras Applications without its classifier, with input scaling.
 
-    Pooled, it gives the mean of the last layer's cells: for `inception_v3` that is the tutorial's `pool_3`.
+    Pooled features are the mean over the last feature grid; for `inception_v3`, this is the tutorial's `pool_3`.
     """
 
     def __init__(self, config: EncoderConfig):
@@ -105,17 +105,17 @@ class KerasEncoder:
         scaled = module.preprocess_input(keras.ops.cast(pixels, "float32"))
         weights = "imagenet" if config.encoder_weights == "imagenet" else None
         if config.encoder_weights == "none":
-            keras.utils.set_random_seed(0)  # "none" is the same encoder every time
+            keras.utils.set_random_seed(0)  # random weights, but the same each time
         try:
             network = getattr(module, class_name)(
                 include_top=False, weights=weights, pooling=None if config.grid else "avg", input_shape=(size, size, 3)
             )
             if config.encoder_weights not in ("imagenet", "none"):
                 network.load_weights(config.encoder_weights)
-        except Exception as error:  # downloading, h5py and Keras each raise their own
+        except Exception as error:  # the download, h5py and Keras raise their own exceptions
             raise ConfigurationError(
-                f"weights {config.encoder_weights!r} for {config.encoder} cannot be loaded "
-                f"({' '.join(str(error).split())[:200]}); name a file of them with --encoder-weights FILE"
+                f"cannot load weights {config.encoder_weights!r} of {config.encoder}: "
+                f"{' '.join(str(error).split())[:200]}; pass a weights file with --encoder-weights FILE"
             ) from None
         output = network(scaled)
         channels = int(output.shape[-1])
@@ -129,5 +129,5 @@ class KerasEncoder:
         self.info = EncoderInfo(config.encoder, digest.hexdigest()[:12], preprocess, cells, channels)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Take images (N, H, W, 3) uint8; return features (N, G, D) float32."""
+        """Return features (N, G, D) float32 of images (N, H, W, 3) uint8."""
         return np.asarray(self.model.predict_on_batch(images))

@@ -21,7 +21,7 @@ from showtell.utils.files import with_filename
 
 
 def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Return a decoder as the two ONNX graphs that `OnnxDecoderStep` runs; weights go by `Decoder.named_weights`."""
+    """Return a decoder as two ONNX models for `OnnxDecoderStep`, with weights named as in `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
     of_image = [name for name in names if name not in decoder.recurrent_state_names()]
@@ -40,14 +40,14 @@ def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
 
 
 def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
-    """Return an encoder of the table as a graph from `images` to `features`."""
+    """Return an encoder as an ONNX model from `images` to `features`."""
     if isinstance(encoder, KerasEncoder):
         return network_graph(encoder.info, encoder.model)
     return _shipped_graph(encoder.info)
 
 
 def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
-    """Return the Keras model of an encoder, as it is trained by now, as a graph from `images` to `features`."""
+    """Return an encoder with the current weights of a Keras model, as an ONNX model from `images` to `features`."""
     if info.name == "efficientnet_lite2":
         return with_weights(_shipped_graph(info), network)
     (pixels,) = network.inputs
@@ -55,7 +55,7 @@ def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
 
 
 def require_network_graph(info: EncoderInfo) -> None:
-    """Raise ConfigurationError if `network_graph` cannot give an encoder on the backend that Keras has."""
+    """Raise ConfigurationError if the Keras backend cannot export the encoder."""
     if info.name != "efficientnet_lite2":
         _require_tensorflow()
 
@@ -70,19 +70,18 @@ def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
 def _require_tensorflow() -> None:
     if keras.backend.backend() != "tensorflow":
         raise ConfigurationError(
-            "ONNX files, of which bundles and fine-tuned encoders consist, are made on Keras' TensorFlow backend; give "
-            "the command with KERAS_BACKEND=tensorflow"
+            "ONNX export needs the TensorFlow backend of Keras; run the command with KERAS_BACKEND=tensorflow"
         )
 
 
 def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.ModelProto:
     _require_tensorflow()
-    # A model that was never called has no weights yet.
+    # A model has no weights before its first call.
     model(
         keras.tree.map_structure(lambda spec: keras.ops.zeros([size or 2 for size in spec.shape], spec.dtype), inputs)
     )
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter's own, on the libraries that it uses
+        warnings.simplefilter("ignore")  # the converter warns about its own dependencies
         path = Path(folder, "model.onnx")
         with with_filename(path):
             model.export(path, format="onnx", verbose=False, input_signature=[inputs])
@@ -94,7 +93,7 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
 
 
 def _name_weights(graph: onnx.GraphProto, decoder: Decoder) -> None:
-    # The converter keeps the weights' values and shapes, but names them by its own count.
+    # The converter keeps values and shapes of the weights, but not their names.
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     names = {}
     for name, weight in decoder.named_weights().items():

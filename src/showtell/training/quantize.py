@@ -1,6 +1,5 @@
-"""Quantisation of exported graphs to 8 bits, with ONNX Runtime's tools."""
+"""Quantisation of exported models to int8 with ONNX Runtime's tools."""
 
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,22 +19,23 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from showtell.images import Preprocess
 from showtell.inference.onnx_models import OnnxDecoderStep
-from showtell.inference.search import SearchOptions, search
+from showtell.inference.search import search
+from showtell.inference.search_options import SearchOptions
 
-# Quantised too, they raise the error of EfficientNet-Lite2's pooled features from 8.6 to 11 % of their norm.
+# Quantising these too would raise the error of EfficientNet-Lite2's pooled features from 8.6 to 11 % of their norm.
 FLOAT_CONVOLUTIONS = 3
 CALIBRATION_IMAGES = 100
 
 
 def quantize_encoder(model: bytes, pixels: np.ndarray) -> bytes:
-    """Quantise weights and activations of an encoder; the ranges of activations are those on `pixels`.
+    """Quantise weights and activations of an encoder, with activation ranges from `pixels`.
 
-    Convolutions are quantised together with the ReLU or clipping that follows; without it, the range of what is clipped
-    away would take most of the 8 bits. The first convolutions, which are cheap and see raw pixels, stay as they are.
+    Each convolution is quantised together with the ReLU or clipping that follows it. Otherwise, values that are clipped
+    would use up most of the range. The first convolutions stay in float: they are cheap and sensitive.
 
     Args:
-        model: ONNX, input `images` (N, H, W, 3) uint8.
-        pixels: (N, H, W, 3) uint8, images for calibration.
+        model: ONNX model with the input `images` (N, H, W, 3) uint8.
+        pixels: (N, H, W, 3) uint8 calibration images.
     """
     feeds = [{"images": batch} for batch in np.array_split(pixels, max(1, len(pixels) // 8))]
     widened = _widened(onnx.load_from_string(model)).SerializeToString()
@@ -43,21 +43,21 @@ def quantize_encoder(model: bytes, pixels: np.ndarray) -> bytes:
 
 
 def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: SearchOptions) -> tuple[bytes, bytes]:
-    """Quantise weights and activations of a decoder's two graphs, wherever something is multiplied with a weight.
+    """Quantise weights and activations of all products with weights in the two models of a decoder.
 
-    The ranges of activations are those met while captioning `features`. They could be measured on every batch instead,
-    but then a caption would depend, in its fourth digit, on the others of its batch.
+    The activation ranges are fixed: they are recorded while captioning `features`. With dynamic ranges,
+    log-probabilities would depend slightly on the other images of the batch.
 
     Args:
-        start: ONNX, as `decoder_graphs` gives it.
-        step: likewise.
-        features: (N, G, D) float32, of images for calibration.
-        options: how captions are sought.
+        start: ONNX model from `decoder_graphs`.
+        step: ONNX model from `decoder_graphs`.
+        features: (N, G, D) float32 features of calibration images.
+        options: decoding options.
     """
     sessions = _Recorder(start), _Recorder(step)
     search(OnnxDecoderStep(*sessions), features, options)
     kinds = ("MatMul", "Gemm", "Gather")
-    # What is not quantised goes on with all its digits.
+    # Operators that are not quantised keep full precision.
     settings = {"OpTypesToExcludeOutputQuantization": list(kinds)}
     first, second = (
         _quantized(model, recorder.feeds, kinds, _without_weights, settings)
@@ -67,12 +67,12 @@ def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: S
 
 
 def calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str]) -> np.ndarray:
-    """Return pixels (N, H, W, 3) uint8 of about CALIBRATION_IMAGES of the named images. Raises ImageError."""
+    """Return pixels (N, H, W, 3) uint8 of about CALIBRATION_IMAGES images, evenly spaced. Raises ImageError."""
     return np.stack([preprocess.load(folder / name) for name in names[:: max(1, len(names) // CALIBRATION_IMAGES)]])
 
 
 def is_quantized(model: bytes) -> bool:
-    """Say whether an ONNX graph is one that `quantize_encoder` has made."""
+    """Return whether an ONNX model is quantised."""
     return any(node.op_type == "DequantizeLinear" for node in onnx.load_from_string(model).graph.node)
 
 
@@ -83,7 +83,6 @@ def _quantized(
     excluded: Callable[[onnx.GraphProto], list[str]],
     settings: dict[str, Any],
 ) -> bytes:
-    logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder, name) for name in ("source.onnx", "prepared.onnx", "target.onnx"))
         source.write_bytes(model)
@@ -112,7 +111,7 @@ class _Feeds(CalibrationDataReader):
 
 
 class _Recorder(onnxruntime.InferenceSession):
-    """A session that keeps what it was fed with."""
+    """A session that records its inputs."""
 
     def __init__(self, model: bytes):
         super().__init__(model, providers=["CPUExecutionProvider"])
@@ -124,20 +123,20 @@ class _Recorder(onnxruntime.InferenceSession):
 
 
 def _without_weights(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of products and look-ups that have no weight of the model's, but only what it computes."""
+    """Return the names of products and look-ups without weights."""
     tables = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
     return [node.name for node in graph.node if not tables & set(node.input)]
 
 
 def _first_convolutions(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the first convolutions and of what directly follows them."""
+    """Return the names of the first convolutions and of the nodes that directly follow them."""
     convolutions = [node for node in graph.node if node.op_type == "Conv"][:FLOAT_CONVOLUTIONS]
     outputs = {node.output[0] for node in convolutions}
     return [node.name for node in graph.node if node in convolutions or outputs & set(node.input)]
 
 
 def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with weights that are stored in half precision in single precision."""
+    """Return the model with float16 weights converted to float32."""
     halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in halves]
     for node in casts:

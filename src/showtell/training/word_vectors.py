@@ -1,4 +1,4 @@
-"""Pretrained word vectors."""
+"""Pretrained word vectors such as GloVe (Pennington et al., 2014)."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -9,10 +9,12 @@ from showtell.errors import ConfigurationError
 
 
 def read_word_vectors(path: Path, size: int, words: Set[str]) -> dict[str, np.ndarray]:
-    """Read the vectors of `words` from a file in GloVe's text format: a word and `size` numbers a line.
+    """Read word vectors from a text file in GloVe's format: a word and `size` numbers per line.
+
+    A word2vec header line is skipped.
 
     Returns:
-        word -> (size,) float32, for those of the words that the file has.
+        word -> (size,) float32, for all `words` in the file.
 
     Raises:
         ConfigurationError: if the file cannot be read, or its vectors have another size.
@@ -23,11 +25,11 @@ def read_word_vectors(path: Path, size: int, words: Set[str]) -> dict[str, np.nd
             for number, line in enumerate(file, 1):
                 word, *numbers = line.rstrip().split(" ")
                 if number == 1 and len(numbers) == 1:
-                    continue  # the header of word2vec's text format, which is otherwise the same
+                    continue  # the header of a word2vec file
                 if len(numbers) != size:
                     raise ConfigurationError(
-                        f"{path}, line {number}: a vector of {len(numbers)} numbers; embedding_size is {size}, "
-                        "and must be that of the vectors"
+                        f"{path}: line {number}: vector of size {len(numbers)}, but embedding_size is {size}; set "
+                        f"--embedding-size {len(numbers)}"
                     )
                 if word in words:
                     vectors[word] = np.array(numbers, dtype=np.float32)
