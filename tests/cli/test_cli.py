@@ -30,7 +30,7 @@ def test_a_folder_gives_path_and_caption_and_pictures(showtell, tmp_path):
 def test_annotated_pictures_overwrite_nothing(showtell, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
     done = showtell("caption", PHOTO, "--annotate", tmp_path, status=2)
-    assert "name a new folder" in done.stderr and done.stdout == ""
+    assert "choose a new folder" in done.stderr and done.stdout == ""
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [PHOTO.read_bytes()]
 
 
@@ -46,7 +46,7 @@ def test_attention_is_drawn_for_every_image(showtell, tmp_path, looking_bundle, 
     with Image.open(tmp_path / "maps" / "night.jpg") as drawn, Image.open(tmp_path / "titled" / "night.jpg") as titled:
         assert drawn.width > 2 * titled.width
     refused = showtell(*arguments, status=2)
-    assert "maps: there are files in it" in refused.stderr and refused.stdout == ""
+    assert "maps: exists and is not an empty folder" in refused.stderr and refused.stdout == ""
 
 
 def test_attention_needs_a_model_that_has_it(showtell, tmp_path, blind_bundle):
@@ -206,7 +206,7 @@ def test_evaluate_explains_its_figures(showtell, tmp_path):
     assert content["settings"]["search"]["beam_size"] == 1 and content["settings"]["split"] == "all"
     assert {path.name for path in report.iterdir()} == {"scores.json", "best-median-worst.jpg"}
     refused = showtell(*arguments, "--split", "all", "-o", report, status=2)
-    assert "name a new folder for the report" in refused.stderr and refused.stdout == ""
+    assert "choose a new folder for the report" in refused.stderr and refused.stdout == ""
     without = showtell(*arguments, "--split", "all", "--meteor", environment={"PATH": str(tmp_path)}, status=2)
     assert "METEOR needs" in without.stderr and len(without.stderr.splitlines()) == 1
 

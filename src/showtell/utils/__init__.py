@@ -1,1 +1,1 @@
-"""Files, locks, threads, progress and signals."""
+"""Helpers without knowledge of captions: files, locks, threads, progress and signals."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing of files, and other helpers for files and folders."""
 
 import errno
 import glob
@@ -17,10 +17,11 @@ from showtell.errors import ConfigurationError
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path; rename it to `path` on success, remove it on failure.
 
-    Missing parent folders are made. The temporary name keeps the suffix, because writers choose a format by it. It is
-    hidden: what a killed process leaves is taken for nothing by anyone. What is written there may be a folder, too.
+    The temporary path may become a file or a folder of files. Missing parent folders are created. The temporary name
+    keeps the suffix, by which some writers choose a format. It starts with a dot, so leftovers of a killed process are
+    never read as output.
     """
     path = Path(path)
     ensure_dir(path.parent)
@@ -37,19 +38,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_files(path: Path) -> Iterator[Path]:
-    """Yield what `written_whole` of any process has beside `path`, or has left there."""
+    """Yield the temporary files of `atomic_write` for `path`, of this and of other processes, killed ones too."""
     return path.parent.glob(_temporary_name(path, "[0-9]*", glob.escape))
 
 
-def _temporary_name(path: Path, process: str, escaped: Callable[[str], str] = str) -> str:
-    """Return a name that is not too long where that of `path` is not; its checksum tells long names apart."""
+def _temporary_name(path: Path, process: str, escape: Callable[[str], str] = str) -> str:
+    """Return a name of valid length. The start of a long name is kept, and a checksum makes it unique."""
     start = os.fsdecode(os.fsencode(path.stem)[:100])
     checksum = zlib.crc32(os.fsencode(path.name))
-    return f"{escaped(f'.{start}.{checksum:08x}')}.{process}.tmp{escaped(path.suffix)}"
+    return f"{escape(f'.{start}.{checksum:08x}')}.{process}.tmp{escape(path.suffix)}"
 
 
 def ensure_dir(folder: Path) -> None:
-    """Make a folder, and those that it is in, unless it is there. Raises OSError, and names what is in its way."""
+    """Create a directory and its parents if missing. Raises NotADirectoryError if a file has the same path."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -57,18 +58,18 @@ def ensure_dir(folder: Path) -> None:
 
 
 @contextmanager
-def with_filename(path: Path, other: Path | None = None) -> Iterator[None]:
-    """Have an OSError that names no file, as that of a full disk, or the `other`, name `path`."""
+def with_filename(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Add `path` to an OSError without a file name, such as "disk full", or with the name of a temporary file."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or error.filename == str(other):
+        if error.filename is None or error.filename == str(temporary):
             error.filename = str(path)
         raise
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; or nothing, if it is not there."""
+    """Remove a file, or a folder with its content. Do nothing if it does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -76,19 +77,19 @@ def remove(path: Path) -> None:
 
 
 def parse_path_list(content: bytes) -> list[str]:
-    """Return the paths in a list of them: one a line, or each ended by NUL as `find -print0` writes them."""
+    """Return the paths of a list with one path per line, or separated by NUL as `find -print0` writes them."""
     names = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [os.fsdecode(name) for name in names if name]
 
 
 def require_empty_dir(folder: Path, purpose: str) -> None:
-    """Raise ConfigurationError if there is anything in the folder, so that no file of a person is overwritten."""
+    """Raise ConfigurationError unless a folder is new or empty, so that no file of the user is overwritten."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigurationError(f"{folder}: there are files in it; name a new folder for {purpose}")
+        raise ConfigurationError(f"{folder}: exists and is not an empty folder; choose a new folder for {purpose}")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write a value as indented JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
@@ -100,8 +101,11 @@ def sha256(path: str | Path) -> str:
 
 
 def memmap_dataset(path: str | Path, data: Any) -> Any:
-    """Return a data set of an open .h5 file as an array that outlives it, memory-mapped if it lies in one piece."""
-    import numpy as np  # most that import this module need no numpy
+    """Return a data set of an open HDF5 file as an array that stays valid after the file is closed.
+
+    The array is memory-mapped if the file stores the data set contiguously.
+    """
+    import numpy as np  # most users of this module do not need NumPy
 
     offset = data.id.get_offset()
     if offset is None:  # compressed, chunked or empty

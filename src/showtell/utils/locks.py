@@ -1,73 +1,64 @@
 """One process at a time for each output."""
 
 import errno
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from showtell.errors import ConfigurationError
 from showtell.utils.files import ensure_dir, remove, temporary_files, with_filename
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one output are not kept apart there
-    fcntl = None  # type: ignore[assignment]
-
-# File systems without locks, such as some on a network, answer so.
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+# Errors of file systems without locks, such as some network file systems.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+SECONDS_TO_RETRY = 0.2  # covers the moment at which another process releases the lock
 
 
 @contextmanager
-def exclusive_lock(output: str | Path, *beside: Path) -> Iterator[None]:
-    """Keep other processes away from an output, file or folder, and remove what killed ones have left unfinished.
+def exclusive_lock(output: str | Path, *others: Path) -> Iterator[None]:
+    """Keep other processes away from an output, and remove the temporary files that killed processes left.
 
-    The lock is on `.NAME.lock` beside the output. The kernel releases it when the process dies, however it does; the
-    file that may then be left says nothing.
+    The lock file is `.NAME.lock` next to the output. The operating system releases the lock when the process ends,
+    even if it is killed; a lock file that is left then has no effect. On a file system without locks, nothing is
+    locked.
 
     Args:
-        output: what is locked.
-        beside: other files that are written together with it.
+        output: the file or folder to lock.
+        others: files that are written together with it. Their temporary files are removed too.
 
     Raises:
-        ConfigurationError: if another process has the lock.
-        OSError: if one cannot write beside the output; it names the output.
+        ConfigurationError: if another process holds the lock.
+        OSError: if the lock file cannot be written. The error names the output.
     """
     output = Path(output).resolve()
-    lock = output.parent / f".{output.name}.lock"
-    with with_filename(output, lock):
-        ensure_dir(output.parent)
-        descriptor = _locked(lock, output)
-    try:
-        for path in (output, *beside):
-            for left in temporary_files(path):
-                remove(left)
+    with ExitStack() as stack:
+        _acquire(output, stack)
+        for path in (output, *others):
+            for left_over in temporary_files(path):
+                remove(left_over)
         yield
-    finally:
-        if fcntl:
-            lock.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
-def _locked(lock: Path, output: Path) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if not fcntl:
-            return descriptor
+def _acquire(output: Path, stack: ExitStack) -> None:
+    """Lock an output until the stack is closed."""
+    from filelock import FileLock, Timeout  # takes longer to import than the rest of this module
+
+    path = output.parent / f".{output.name}.lock"
+    lock = FileLock(path, timeout=SECONDS_TO_RETRY, fallback_to_soft=False)
+    with with_filename(output, path):
+        ensure_dir(output.parent)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            stack.enter_context(lock)
+        except Timeout:
             raise ConfigurationError(
-                f"{output}: another showtell is writing it; wait until it has ended, or name another output"
+                f"{output}: another showtell is writing it; wait until it has finished, or choose another output"
             ) from None
         except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                os.close(descriptor)
+            if error.errno not in NO_LOCKS:
                 raise
-            return descriptor
-        # Whoever had it may have removed the file in between; then another may lock a new one of that name.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                return descriptor
-        os.close(descriptor)
+    stack.callback(_remove_lock_file, path)
+
+
+def _remove_lock_file(path: Path) -> None:
+    # Before the release: a process that waits for the lock then notices that the file is gone, and creates its own.
+    with suppress(OSError):  # Windows cannot remove an open file; filelock does it after the release
+        path.unlink()
