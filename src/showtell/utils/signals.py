@@ -1,4 +1,4 @@
-"""Stopping on request at a good place, not in the middle of something."""
+"""Stop at a convenient place on Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -11,30 +11,33 @@ Item = TypeVar("Item")
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C and SIGTERM set, instead of stopping the program in the middle of a step."""
-    stopping = threading.Event()
+    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal stops the program as usual.
+
+    Outside the main thread, where Python allows no signal handlers, the event is never set.
+    """
+    stop_event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping
+        yield stop_event
         return
     previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _: object) -> None:
-        stopping.set()
-        signal.signal(number, previous[number])  # whoever asks twice does not want to wait
+        stop_event.set()
+        signal.signal(number, previous[number])
 
     for number in previous:
         signal.signal(number, stop)
     try:
-        yield stopping
+        yield stop_event
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def take_until_set(stopping: threading.Event, items: Iterable[Item], stopped: Callable[[], None]) -> Iterator[Item]:
-    """Yield items until the event is set; if it was before the last of them, call `stopped`."""
+def take_until_set(event: threading.Event, items: Iterable[Item], on_stop: Callable[[], None]) -> Iterator[Item]:
+    """Yield items until an event is set. Call `on_stop` if that leaves items over."""
     for item in items:
-        if stopping.is_set():
-            stopped()
+        if event.is_set():
+            on_stop()
             return
         yield item

@@ -1,4 +1,4 @@
-"""Libraries in C++ that write to the screen by themselves, and what keeps them from it."""
+"""Output of C++ libraries that bypasses Python's streams."""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def suppress_stderr() -> Iterator[None]:
-    """Keep what is written to standard error, by whatever part of the process, from the screen."""
+    """Discard everything that the process writes to file descriptor 2, by any library."""
     saved = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
         os.dup2(saved, 2)

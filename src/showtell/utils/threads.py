@@ -1,4 +1,4 @@
-"""Work shared among threads, with results in order."""
+"""Work in several threads, with results in order."""
 
 import os
 from collections import deque
@@ -8,9 +8,9 @@ from typing import TypeVar
 
 
 def omp_num_threads() -> int:
-    """Return the threads that OMP_NUM_THREADS grants this process, or 0 if it says nothing. Ray sets it for workers."""
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(told) if told.isdecimal() else 0
+    """Return the number of threads in OMP_NUM_THREADS, or 0 if it is not set. Ray sets it for its workers."""
+    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(value) if value.isdecimal() else 0
 
 
 THREADS = min(8, omp_num_threads() or os.cpu_count() or 1)
@@ -20,28 +20,29 @@ _Result = TypeVar("_Result")
 
 
 def parallel_map(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int, threads: int | None = None
+    function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int, threads: int | None = None
 ) -> Iterator[_Result]:
-    """Yield what `work` makes of each item, in order, while threads work on the next ones.
+    """Yield the result of a function for each item, in order, while threads work on the next items.
 
-    Items are taken as they are needed, so that there may be any number of them.
+    Items are taken from the iterable as they are needed, so it may be long or endless.
 
     Args:
-        work: what to do; it helps where it leaves Python's lock, as image decoders, numpy and ONNX Runtime do.
-        items: what to do it with.
-        ahead: results that may wait for being taken, for each thread.
-        threads: how many, if not THREADS: more where work is waiting for a network.
+        function: what to call. Threads help if it releases Python's global lock, as image decoders, NumPy, ONNX
+            Runtime and file access do.
+        items: its arguments.
+        ahead: maximum number of waiting results per thread.
+        threads: number of threads, THREADS by default. Use more if the function waits for a network.
     """
     threads = threads or THREADS
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[_Result]] = deque()
+        pending: deque[Future[_Result]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > ahead * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
