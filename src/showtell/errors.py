@@ -16,6 +16,14 @@ class CaptionFileError(ShowtellError):
     """A caption file cannot be read or parsed."""
 
 
+class PageError(ShowtellError):
+    """A web page cannot be read, parsed or changed."""
+
+
+class VocabularyError(ShowtellError):
+    """A vocabulary file cannot be read or parsed."""
+
+
 class FeatureError(ShowtellError):
     """A feature file cannot be read, or lacks the requested images."""
 
@@ -41,6 +49,14 @@ class MissingExtra(ShowtellError, ImportError):
 
     def __init__(self, feature: str, extra: str):
         super().__init__(f"{feature} needs more packages; install them with: pip install 'showtell[{extra}]'")
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of an error on one line; that of an OSError starts with the file name."""
+    if isinstance(error, OSError) and error.filename:
+        # If renaming failed, the second name is the one that the user knows.
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return str(error)
 
 
 def import_extra(module: str, feature: str, extra: str) -> Any:
