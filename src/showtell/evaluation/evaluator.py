@@ -1,41 +1,35 @@
-"""Scoring a captioner on captioned images, and the report of it: figures, per-image scores, a picture."""
+"""Evaluate a captioner on images with reference captions."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
-from showtell import __version__
-from showtell.data.caption_files import Example, read_caption_file, split_holdout
-from showtell.drawing.fonts import Fonts
-from showtell.drawing.sheets import Panel, panel_sheet
+from showtell.data import Example, read_caption_file, split_holdout
 from showtell.errors import ConfigurationError, ImageError
-from showtell.images import decode
 from showtell.inference.captioner import Caption, Captioner
-from showtell.inference.search import SearchOptions
+from showtell.inference.search_options import SearchOptions
 from showtell.metrics.scores import DocumentFrequencies, Scores, score_captions
-from showtell.utils.files import atomic_write, write_json
 
-# On Flickr8k, CIDEr of 5, 100 and 200 random images with their own document frequencies is 18, 6 and 4 off that of the
-# same captions among 1,000 images; with those of 1,000 others it is 2.1, 0.6 and 0.4 off (benchmarks/few_images.py).
-FEW_IMAGES = 200
-SHOWN_A_GROUP = 4
+logger = logging.getLogger(__name__)
+
+# Fewer images are too few for document frequencies of their own. On Flickr8k, CIDEr of 5, 100 and 200 random images
+# with their own document frequencies deviates by 18, 6 and 4 from that of the same captions among 1,000 images; with
+# the frequencies of 1,000 other images it deviates by 2.1, 0.6 and 0.4 (benchmarks/few_images.py).
+MIN_RELIABLE_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The captions of a captioner and their scores.
 
     Attributes:
-        scores: the figures.
-        captions: image -> its caption by the captioner.
-        references: image -> its captions by people.
-        unreadable: image -> why it could not be captioned; these count nowhere.
-        options: how captions were sought.
-        frequencies: the document frequencies of a bundle, if CIDEr was computed with them.
+        scores: scores of the captions.
+        captions: image -> caption by the captioner.
+        references: image -> reference captions.
+        unreadable: image -> why it could not be read; these images are not scored.
+        options: the search options.
+        frequencies: the bundle's document frequencies, if CIDEr was computed with them.
     """
 
     scores: Scores
@@ -46,8 +40,8 @@ class Evaluation:
     frequencies: DocumentFrequencies | None
 
     @property
-    def figures(self) -> dict[str, float | int]:
-        """The figures by the names that people know, scores and shares in percent."""
+    def metrics(self) -> dict[str, float | int]:
+        """Metric -> value, in the order of reports. Scores are multiplied by 100, shares are percentages."""
         scores = self.scores
         return {
             **{f"BLEU-{order}": getattr(scores, f"bleu_{order}") for order in range(1, 5)},
@@ -56,59 +50,60 @@ class Evaluation:
             "CIDEr": scores.cider,
             "distinct captions": 100 * scores.distinct,
             "with a repeated bigram": 100 * scores.repeated_bigrams,
-            "words a caption": scores.mean_length,
+            "words per caption": scores.mean_length,
             "images": len(self.captions),
         }
 
     @property
     def notes(self) -> list[str]:
-        """What one should know of the figures."""
+        """Caveats about the scores, one sentence each."""
         notes, images = list(self.scores.notes), len(self.captions)
         if self.frequencies is not None:
             notes.append(
-                f"{images} images are few for document frequencies of their own; CIDEr is computed with those of the "
-                f"bundle, counted on {self.frequencies.images} images; compare it only with figures that used the same"
+                f"CIDEr uses the document frequencies of the bundle ({self.frequencies.images} images), because "
+                f"{images} images are too few for their own; compare it only with scores that use the same frequencies"
             )
-        elif 1 < images < FEW_IMAGES:
+        elif 1 < images < MIN_RELIABLE_IMAGES:
             notes.append(
-                f"CIDEr of {images} images alone comes out higher than that of the same captions in a larger set; "
-                "compare it with that of as many images only"
+                f"CIDEr of only {images} images is higher than CIDEr of the same captions in a larger set; compare it "
+                "only with scores of equally many images"
             )
         return notes
 
     def ranked(self) -> list[str]:
-        """Return the images, the one with the highest CIDEr first."""
+        """Return the images by CIDEr, highest first."""
         return sorted(self.captions, key=lambda image: -self.scores.per_image[image])
 
 
-def read_split(
-    path: Path,
-    format: str | None,  # noqa: A002
-    split: str,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[Example]:
-    """Read the examples of a split ("dev" is "val"; "all"); where a file has none, those that training holds out.
+def read_split(path: Path, format: str | None, split: str) -> list[Example]:  # noqa: A002
+    """Read the examples of one split of a caption file.
 
-    Tells by `say` if the file has none.
+    If the file has no splits, they are drawn as training draws them.
+
+    Args:
+        path: the caption file.
+        format: its format; None to detect it.
+        split: "train", "val", "dev" (the same as "val"), "test" or "all".
 
     Raises:
         CaptionFileError: if the file cannot be read.
         ConfigurationError: if the split is empty.
     """
-    wanted = "val" if split == "dev" else split
+    split_name = "val" if split == "dev" else split
     examples = read_caption_file(path, format)
     if all(example.split is None for example in examples):
         examples = split_holdout(examples)
-        if wanted != "all":
-            count = sum(example.split == wanted for example in examples)
-            say(
-                f"{path}: it has no splits; {split} is the {count} of its {len(examples)} images that training would "
-                "take for it, and --split all is all of them"
+        if split_name != "all":
+            count = sum(example.split == split_name for example in examples)
+            logger.info(
+                "%s: no splits in the file; using the %d of %d images that training assigns to %s. Use --split all for "
+                "all images.",
+                *(path, count, len(examples), split),
             )
-    chosen = [example for example in examples if wanted in ("all", example.split)]
+    chosen = [example for example in examples if split_name in ("all", example.split)]
     if not chosen:
-        there = sorted({example.split for example in examples if example.split})
-        raise ConfigurationError(f"{path}: no captions of split {split!r}; it has {', '.join(there)}")
+        available = sorted({example.split for example in examples if example.split})
+        raise ConfigurationError(f"{path}: no captions in split {split!r}; available splits: {', '.join(available)}")
     return chosen
 
 
@@ -118,26 +113,24 @@ def evaluate_captioner(
     folder: Path,
     options: SearchOptions | None = None,
     meteor: bool = False,
-    say: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Caption the images of the examples, and score the captions.
+    """Caption the images of the examples and score the captions.
 
-    CIDEr is computed with the document frequencies of these images, as papers do; of fewer than FEW_IMAGES with those
-    of the captioner's bundles, if they come from more images.
+    CIDEr uses the document frequencies of these images, as published scores do. If there are fewer than
+    MIN_RELIABLE_IMAGES, it uses those of the captioner's bundles, if they were counted on more images.
 
     Args:
-        captioner: one bundle, or an ensemble.
-        examples: images with their references.
-        folder: where the images are.
-        options: how to search; by default as the (first) bundle says.
-        meteor: whether to compute METEOR too.
-        say: called with a line for each image that cannot be read.
-        progress: called with the number of images done, and of all.
+        captioner: the captioner, of one bundle or an ensemble.
+        examples: images with their reference captions.
+        folder: folder of the images.
+        options: search options; by default those of the (first) bundle.
+        meteor: also compute METEOR, which needs Java.
+        progress: called with the number of processed images and the total.
 
     Raises:
         ImageError: if no image can be read.
-        ShowtellError: if METEOR lacks what it needs.
+        ShowtellError: if METEOR cannot run.
     """
     options = options or captioner.search_options
     captions: dict[str, Caption] = {}
@@ -148,83 +141,21 @@ def evaluate_captioner(
             captions[example.image] = result.captions[0]
         else:
             unreadable[example.image] = str(result.error)
-            say(f"left out: {result.error}")
+            logger.warning("skipped: %s", result.error)
         progress(done, len(examples))
     if not captions:
-        raise ImageError(f"none of the {len(examples)} images can be read")
+        raise ImageError(f"none of the {len(examples)} images can be read; check the image folder {str(folder)!r}")
     references = {example.image: example.captions for example in examples if example.image in captions}
-    frequencies = _frequencies(captioner, len(captions))
+    frequencies = _bundle_frequencies(captioner, len(captions))
     texts = {image: caption.text for image, caption in captions.items()}
-    return Evaluation(
-        score_captions(texts, references, frequencies, meteor), captions, references, unreadable, options, frequencies
-    )
+    scores = score_captions(texts, references, frequencies, meteor)
+    return Evaluation(scores, captions, references, unreadable, options, frequencies)
 
 
-def _frequencies(captioner: Captioner, images: int) -> DocumentFrequencies | None:
-    if images >= FEW_IMAGES:
+def _bundle_frequencies(captioner: Captioner, images: int) -> DocumentFrequencies | None:
+    """Return the document frequencies of the captioner's bundles if they suit this number of images better."""
+    if images >= MIN_RELIABLE_IMAGES:
         return None
-    carried = [bundle.document_frequencies for bundle in captioner.bundles]
-    larger = [frequencies for frequencies in carried if frequencies is not None and frequencies.images > images]
+    available = [bundle.document_frequencies for bundle in captioner.bundles]
+    larger = [frequencies for frequencies in available if frequencies is not None and frequencies.images > images]
     return max(larger, key=lambda frequencies: frequencies.images, default=None)
-
-
-def write_report(
-    output: Path, found: Evaluation, folder: Path, settings: Mapping[str, Any], fonts: Fonts | None = None
-) -> None:
-    """Write `scores.json` and `best-median-worst.jpg` into a folder.
-
-    Args:
-        output: the folder; it is made if it is not there.
-        found: what to report.
-        folder: where the images are.
-        settings: what else was chosen, for the report to tell.
-        fonts: where the fonts for the picture come from.
-    """
-    scores = found.scores
-    own = found.frequencies is None
-    images = []
-    for image, caption in found.captions.items():
-        entry = {
-            "image": image,
-            "caption": caption.text,
-            "log_prob": round(caption.log_prob, 4),
-            "cider": round(scores.per_image[image], 4),
-        }
-        if scores.meteor is not None:
-            entry["meteor"] = round(scores.meteor_per_image[image], 4)
-        images.append({**entry, "references": list(found.references[image])})
-    content = {
-        "settings": {
-            **settings,
-            "search": asdict(found.options),
-            "date": date.today().isoformat(),
-            "showtell": __version__,
-        },
-        "scores": {name: round(value, 4) for name, value in found.figures.items()},
-        "document_frequencies": {
-            "of": "these images" if own else "the bundle",
-            "images": len(images) if found.frequencies is None else found.frequencies.images,
-        },
-        "notes": found.notes,
-        "images": images,
-        "unreadable": found.unreadable,
-    }
-    write_json(output / "scores.json", content)
-    with atomic_write(output / "best-median-worst.jpg") as temporary:
-        picture(found, folder, fonts).save(temporary, quality=90)
-
-
-def picture(found: Evaluation, folder: Path, fonts: Fonts | None = None) -> Image.Image:
-    """Draw the images with the best, the median and the worst captions by CIDEr, and their references."""
-    ranked = found.ranked()
-    count = min(SHOWN_A_GROUP, max(1, len(ranked) // 3))
-    middle = (len(ranked) - count) // 2
-    groups = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
-    return panel_sheet(
-        {heading: [_panel(found, folder, image) for image in group] for heading, group in groups.items()}, fonts
-    )
-
-
-def _panel(found: Evaluation, folder: Path, image: str) -> Panel:
-    remarks = [f"CIDEr {found.scores.per_image[image]:.1f}", *found.references[image]]
-    return Panel(decode(folder / image, at_least=480), found.captions[image].text, remarks)

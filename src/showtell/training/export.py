@@ -11,7 +11,7 @@ import numpy as np
 from showtell.data.caption_files import Example
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
-from showtell.evaluation.evaluator import FEW_IMAGES, evaluate_captioner
+from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES, evaluate_captioner
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.inference.search import search
@@ -62,7 +62,7 @@ def export(
     # CIDEr of a few images is then like that of the validation images, which this bundle's scores are told for. With
     # training's frequencies, of more images, scores would be lower than those that one compares them with; but better
     # those than none.
-    measured_on = validation if validation and len(validation.images) >= FEW_IMAGES else training
+    measured_on = validation if validation and len(validation.images) >= MIN_RELIABLE_IMAGES else training
     frequencies = DocumentFrequencies.from_references([[*map(tokenize, texts)] for texts in measured_on.references])
     decoder = best_decoder(run.final)
     float_encoder, int8_encoder = _encoder_files(run, encoder, training, int8)
@@ -98,7 +98,7 @@ def export(
 def score(bundle: Bundle, folder: Path, split: TrainingSplit, say: Callable[[str], None]) -> Scores:
     """Score a bundle on the images of a split, as `showtell evaluate` does."""
     examples = [Example(name, tuple(texts)) for name, texts in zip(split.images, split.references, strict=True)]
-    return evaluate_captioner(Captioner([bundle]), examples, folder, say=say).scores
+    return evaluate_captioner(Captioner([bundle]), examples, folder).scores
 
 
 def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bool) -> tuple[bytes, bytes | None]:
