@@ -15,6 +15,7 @@ from showtell.errors import (
     MismatchError,
     MissingExtra,
     ShowtellError,
+    VocabularyError,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ __all__ = [
     "MissingExtra",
     "SearchOptions",
     "ShowtellError",
+    "VocabularyError",
     "__version__",
     "evaluate",
     "export",

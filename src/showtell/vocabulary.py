@@ -1,10 +1,9 @@
-"""The vocabulary: captions as rows of token ids, and back.
+"""The vocabulary: converts captions to rows of token ids, and back.
 
-There are three kinds of tokens. "word" is for languages with blanks between words: words in small letters, without
-punctuation. "bpe" and "char" are for any language: pieces of words that byte-pair encoding finds (Sennrich et al.,
-2016, https://arxiv.org/abs/1508.07909), or characters. They keep capitals and punctuation; what follows a blank, or
-begins the caption, begins with "▁" (Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226). All bring text into
-Unicode's normalisation form C.
+Three kinds of tokens exist. "word" is for languages with spaces between words: lower-case words without punctuation.
+"bpe" and "char" are for any language: subwords found by byte-pair encoding (Sennrich et al., 2016,
+https://arxiv.org/abs/1508.07909), or characters. They keep capitals and punctuation, and mark the start of a word with
+"▁" (Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226). All kinds normalise text to Unicode NFC.
 """
 
 import hashlib
@@ -18,86 +17,113 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from showtell.errors import CaptionFileError, ConfigurationError
+from showtell.errors import ConfigurationError, VocabularyError
 from showtell.utils.files import atomic_write
 
 PAD, START, END, UNK = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
-BLANK = "▁"
-# Where there are no blanks, a whole phrase would else become one piece; SentencePiece has the same bound.
-LONGEST_PIECE = 16
+WORD_START = "▁"
+# Without this limit, whole phrases become one token in languages without spaces. SentencePiece has the same limit.
+MAX_SUBWORD_LENGTH = 16
 
-# A word is letters and digits, hyphens inside it included; an English clitic ('s, 't, ..) is a word of its own, much as
-# in the Penn Treebank. All other punctuation is dropped.
+# A word consists of letters and digits, with hyphens and dots inside. English clitics ('s, 't, ..) are separate words,
+# similar to the Penn Treebank. All other punctuation is dropped.
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:[-.][\p{L}\p{M}\p{N}]+)*|'(?:s|t|d|m|re|ve|ll)(?![\p{L}\p{M}\p{N}])"
 
 
 class Vocabulary:
-    """The tokens that a model knows, each with its id; wraps a Hugging Face tokenizer, which is also its file format.
+    """The tokens that a model knows, with their ids; wraps a Hugging Face tokenizer, which is also its file format.
 
-    Ids 0 to 3 are `<pad>`, `<start>`, `<end>` and `<unk>`; words or characters follow, the most frequent first, and
-    after the characters the pieces, as byte-pair encoding has found them.
+    Ids 0 to 3 are `<pad>`, `<start>`, `<end>` and `<unk>`. Words or characters follow, most frequent first, then
+    subwords in the order in which byte-pair encoding found them.
+
+    Args:
+        tokenizer: a tokenizer whose first four tokens are the special tokens.
+
+    Raises:
+        VocabularyError: if the special tokens are missing.
+
+    Example:
+        >>> vocabulary = Vocabulary.build(["A dog runs.", "A dog sleeps!"])
+        >>> vocabulary.tokens
+        ('<pad>', '<start>', '<end>', '<unk>', 'a', 'dog', 'runs', 'sleeps')
+        >>> ids = vocabulary.encode(["a dog barks"], length=6)
+        >>> ids
+        array([[1, 4, 5, 3, 2, 0]], dtype=int32)
+        >>> vocabulary.decode(ids[0])
+        'a dog'
     """
 
     def __init__(self, tokenizer: Tokenizer):
         if [tokenizer.id_to_token(index) for index in range(4)] != list(SPECIAL_TOKENS):
-            raise CaptionFileError(f"the vocabulary does not begin with {' '.join(SPECIAL_TOKENS)}; build it anew")
-        # Text is never trusted to name special tokens: "<start>" in a caption is the word "start".
+            raise VocabularyError(f"the vocabulary does not start with {' '.join(SPECIAL_TOKENS)}; build it again")
+        # Special tokens in text are ordinary text: "<start>" in a caption is the word "start".
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
 
     @classmethod
     def build(cls, captions: Iterable[str], size: int = 5000, min_count: int = 1, kind: str = "word") -> "Vocabulary":
-        """Take the `size` most frequent words that occur at least `min_count` times; ties go by the alphabet.
+        """Build a vocabulary of the most frequent tokens of captions. Ties are sorted alphabetically.
 
-        Special tokens do not count towards `size`. The kind "char" takes characters in the same way. So does "bpe", and
-        fills up with pieces, joining whichever two tokens stand side by side most often, at least twice.
+        Args:
+            captions: the training captions.
+            size: maximum number of tokens, excluding special tokens.
+            min_count: minimum number of occurrences of a token.
+            kind: "word", "char" or "bpe". The kind "bpe" starts with the characters, and then merges the most frequent
+                pair of adjacent tokens, as long as it occurs at least twice and `size` is not reached.
         """
         captions = list(captions)
         if kind == "word":
-            return cls.from_words(_frequent(captions, partial(_split, _word_level([])), min_count)[:size])
-        characters = _frequent(captions, _characters, min_count)[:size]
-        merges = _merges(captions, characters, size, min_count) if kind == "bpe" else []
-        return cls(_piecewise(list(dict.fromkeys([*characters, *map("".join, merges)])), merges))
+            return cls.from_words(
+                _most_frequent(captions, partial(_split_words, _word_tokenizer([])), min_count)[:size]
+            )
+        characters = _most_frequent(captions, _to_characters, min_count)[:size]
+        merges = _train_merges(captions, characters, size, min_count) if kind == "bpe" else []
+        return cls(_subword_tokenizer(list(dict.fromkeys([*characters, *map("".join, merges)])), merges))
 
-    def extended(self, captions: Iterable[str], size: int = 5000, min_count: int = 1) -> "Vocabulary":
-        """Keep all tokens with their ids, and append what is new in `captions`, chosen as `build` does.
+    def extend(self, captions: Iterable[str], size: int = 5000, min_count: int = 1) -> "Vocabulary":
+        """Return a vocabulary with all tokens and ids of this one, followed by new tokens from captions.
 
-        `size` bounds old and new tokens together, but no old one is dropped for it. New are words, or else characters:
-        there are no new pieces, so that every old caption stays the same row of ids.
+        New tokens are words, or characters if this vocabulary has subwords or characters. No subwords are added, so all
+        captions are encoded as before.
+
+        Args:
+            captions: captions with new words.
+            size: maximum number of old and new tokens, excluding special tokens. No old token is dropped.
+            min_count: minimum number of occurrences of a new token.
         """
-        old = self.words[len(SPECIAL_TOKENS) :]
-        parts = partial(_split, self.tokenizer) if self.kind == "word" else _characters
-        new = [token for token in _frequent(captions, parts, min_count) if token not in self]
+        old = self.tokens[len(SPECIAL_TOKENS) :]
+        split = partial(_split_words, self.tokenizer) if self.kind == "word" else _to_characters
+        new = [token for token in _most_frequent(captions, split, min_count) if token not in self]
         tokens = [*old, *new[: max(0, size - len(old))]]
-        return self.from_words(tokens) if self.kind == "word" else Vocabulary(_piecewise(tokens, self._merges))
+        return self.from_words(tokens) if self.kind == "word" else Vocabulary(_subword_tokenizer(tokens, self._merges))
 
-    def goes_on_from(self, old: "Vocabulary") -> bool:
-        """Return whether this is `old`, or `old` extended."""
-        return self.kind == old.kind and self.words[: len(old)] == old.words and self._merges == old._merges
+    def is_extension_of(self, other: "Vocabulary") -> bool:
+        """Return whether this vocabulary equals another one, or extends it."""
+        return self.kind == other.kind and self.tokens[: len(other)] == other.tokens and self._merges == other._merges
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> "Vocabulary":
-        """Make a vocabulary of the given words, ids from 4 in their order."""
-        return cls(_word_level(words))
+        """Make a vocabulary of words. The first word gets id 4."""
+        return cls(_word_tokenizer(words))
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
-        """Read the text of a tokenizer.json. Raises CaptionFileError if it is none."""
+        """Parse the content of a tokenizer.json. Raises VocabularyError if it is invalid."""
         try:
             return cls(Tokenizer.from_str(text))
-        except CaptionFileError:
+        except VocabularyError:
             raise
-        except Exception as error:  # the Rust side raises bare Exception
-            raise CaptionFileError(f"not a vocabulary (tokenizer.json): {error}") from None
+        except Exception as error:  # tokenizers raises bare Exception
+            raise VocabularyError(f"not a vocabulary (tokenizer.json): {error}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
-        """Read a vocabulary file. Raises CaptionFileError if it is none."""
+        """Read a tokenizer.json. Raises VocabularyError if the file is missing or invalid."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, CaptionFileError) as error:
-            raise CaptionFileError(f"{path}: cannot read the vocabulary: {error}") from None
+        except (OSError, UnicodeDecodeError, VocabularyError) as error:
+            raise VocabularyError(f"{path}: cannot read the vocabulary: {error}") from None
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as a tokenizer.json."""
@@ -105,24 +131,24 @@ class Vocabulary:
             temporary.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
-        """Return the vocabulary as the text of a tokenizer.json."""
+        """Return the content of the tokenizer.json."""
         return str(self.tokenizer.to_str(pretty=True))
 
     @cached_property
-    def words(self) -> tuple[str, ...]:
-        """All tokens in the order of their ids, the special ones first."""
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens in the order of their ids, including the special tokens."""
         return tuple(str(self.tokenizer.id_to_token(index)) for index in range(len(self)))
 
     @cached_property
     def kind(self) -> str:
-        """What its tokens are: "word", "bpe" or "char"."""
+        """The kind of the tokens: "word", "bpe" or "char"."""
         if isinstance(self.tokenizer.model, models.WordLevel):
             return "word"
         return "bpe" if self._merges else "char"
 
     @property
-    def noun(self) -> str:
-        """What to call its tokens."""
+    def unit(self) -> str:
+        """The name of the tokens in messages: "words" or "tokens"."""
         return "words" if self.kind == "word" else "tokens"
 
     @cached_property
@@ -131,94 +157,100 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that two vocabularies share only if they give every caption the same ids."""
-        return hashlib.sha256(json.dumps([*self.words, *self._merges]).encode()).hexdigest()[:12]
+        """A hash of 12 hexadecimal digits. Two vocabularies share it only if they encode all captions identically."""
+        return hashlib.sha256(json.dumps([*self.tokens, *self._merges]).encode()).hexdigest()[:12]
 
-    def __contains__(self, word: str) -> bool:
-        return self.tokenizer.token_to_id(word) is not None
+    def __contains__(self, token: str) -> bool:
+        return self.tokenizer.token_to_id(token) is not None
 
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
 
-    def id_of(self, word: str) -> int:
-        """Return the id of a word, or of a character if those are the tokens, as it would be looked up in a caption.
+    def find_id(self, word: str) -> int:
+        """Return the id of a word or character, after normalising it like a caption.
 
-        Raises ConfigurationError if it has none.
+        Raises:
+            ConfigurationError: if `word` is not exactly one token of the vocabulary, or the tokens are subwords.
         """
         if self.kind == "bpe":
-            raise ConfigurationError(
-                f"the model writes in pieces of words (tokenizer bpe); {word!r} has no id of its own"
-            )
-        parts = _split(self.tokenizer, word) if self.kind == "word" else list(_characters(word)[1:])
+            raise ConfigurationError(f"the model uses subwords (tokenizer bpe), so {word!r} has no single id")
+        parts = _split_words(self.tokenizer, word) if self.kind == "word" else list(_to_characters(word)[1:])
         if len(parts) != 1:
-            unit = "word" if self.kind == "word" else "character, and the model writes in characters (tokenizer char)"
-            raise ConfigurationError(f"{word!r} is not one {unit}; give one at a time")
-        identity = self.tokenizer.token_to_id(parts[0])
-        if identity is None:
-            raise ConfigurationError(f"{word!r} is not among the {len(self):,} {self.noun} that the model knows")
-        return int(identity)
+            unit = "word" if self.kind == "word" else "character, and the model uses characters (tokenizer char)"
+            raise ConfigurationError(f"{word!r} is not one {unit}; pass one at a time")
+        token_id = self.tokenizer.token_to_id(parts[0])
+        if token_id is None:
+            raise ConfigurationError(f"{word!r} is not among the {len(self):,} {self.unit} of the model's vocabulary")
+        return int(token_id)
 
     def encode(self, captions: Sequence[str], length: int) -> np.ndarray:
-        """Return ids (N, length) int32: `<start>`, the tokens, `<end>`, then `<pad>`.
+        """Encode captions as padded rows of token ids.
 
-        A caption of more than `length - 2` tokens loses those at its end.
+        Args:
+            captions: N captions.
+            length: length of the rows. Captions of more than `length - 2` tokens are truncated.
+
+        Returns:
+            (N, length) int32: `<start>`, the tokens, `<end>`, then `<pad>`.
         """
-        # No token has a blank within it, and captions share words: what stands between blanks is looked up once.
-        pieces = list(set(chain.from_iterable(map(str.split, captions))))
-        encodings = self.tokenizer.encode_batch_fast(pieces)
-        known = {piece: encoding.ids for piece, encoding in zip(pieces, encodings, strict=True)}
-        ids = np.full((len(captions), length), PAD, dtype=np.int32)
-        for row, caption in zip(ids, captions, strict=True):
-            words = [START, *chain.from_iterable(map(known.__getitem__, caption.split()))]
-            words[length - 1 :] = []
-            words.append(END)
-            row[: len(words)] = words
-        return ids
+        # Tokens never span whitespace, and captions share words. Each distinct word is therefore encoded only once.
+        words = list(set(chain.from_iterable(map(str.split, captions))))
+        encodings = self.tokenizer.encode_batch_fast(words)
+        ids_of_word = {word: encoding.ids for word, encoding in zip(words, encodings, strict=True)}
+        rows = np.full((len(captions), length), PAD, dtype=np.int32)
+        for row, caption in zip(rows, captions, strict=True):
+            ids = [START, *chain.from_iterable(map(ids_of_word.__getitem__, caption.split()))]
+            ids[length - 1 :] = []
+            ids.append(END)
+            row[: len(ids)] = ids
+        return rows
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of a row of ids, special tokens left out."""
+        """Return the text of a row of token ids without special tokens."""
         return " ".join(self.tokenizer.decode([int(index) for index in ids], skip_special_tokens=True).split())
 
     def token_strings(self, ids: Iterable[int]) -> tuple[str, ...]:
-        """Return the text of each token; that of a mere blank is empty."""
-        return tuple(self.words[index].removeprefix(BLANK) for index in ids)
+        """Return the text of each token without the word-start mark. A token that is only the mark becomes ""."""
+        return tuple(self.tokens[index].removeprefix(WORD_START) for index in ids)
 
 
-def _split(tokenizer: Tokenizer, caption: str) -> list[str]:
-    """Return the words of a caption as `tokenizer` would look them up."""
+def _split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
+    """Return the words of a caption as `tokenizer` looks them up."""
     normal = tokenizer.normalizer.normalize_str(caption)
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
 
-def _characters(piece: str) -> str:
-    """Return what stands between two blanks as the characters that are looked up for it."""
-    return BLANK + normalizers.NFC().normalize_str(piece).removeprefix(BLANK)
+def _to_characters(word: str) -> str:
+    """Return the characters that are looked up for a part of a caption between two spaces."""
+    return WORD_START + normalizers.NFC().normalize_str(word).removeprefix(WORD_START)
 
 
-def _frequent(captions: Iterable[str], parts: Callable[[str], Iterable[str]], min_count: int) -> list[str]:
-    """Return the parts that occur at least `min_count` times, the most frequent first; ties go by the alphabet."""
+def _most_frequent(captions: Iterable[str], split: Callable[[str], Iterable[str]], min_count: int) -> list[str]:
+    """Return the tokens with at least `min_count` occurrences, most frequent first, ties in alphabetical order."""
     counts: Counter[str] = Counter()
-    for piece, count in Counter(chain.from_iterable(map(str.split, captions))).items():
-        for part in parts(piece):
-            counts[part] += count
-    frequent = [part for part, count in counts.items() if count >= min_count]
-    return sorted(frequent, key=lambda part: (-counts[part], part))
+    for word, count in Counter(chain.from_iterable(map(str.split, captions))).items():
+        for token in split(word):
+            counts[token] += count
+    frequent = [token for token, count in counts.items() if count >= min_count]
+    return sorted(frequent, key=lambda token: (-counts[token], token))
 
 
-def _merges(captions: Sequence[str], characters: Sequence[str], size: int, min_count: int) -> list[tuple[str, str]]:
-    """Return the pairs of tokens that byte-pair encoding joins, in order, up to `size` tokens with the characters."""
-    tokenizer = _piecewise([], [])
-    rare = len(_frequent(captions, _characters, 1)) - len(characters)
+def _train_merges(
+    captions: Sequence[str], characters: Sequence[str], size: int, min_count: int
+) -> list[tuple[str, str]]:
+    """Return the merges of byte-pair encoding in order, for up to `size` tokens including the characters."""
+    tokenizer = _subword_tokenizer([], [])
+    rare_characters = len(_most_frequent(captions, _to_characters, 1)) - len(characters)
     trainer = trainers.BpeTrainer(
-        vocab_size=size + rare,  # it has a place for every character
+        vocab_size=size + rare_characters,  # the trainer keeps every character
         min_frequency=max(2, min_count),
-        max_token_length=LONGEST_PIECE,
+        max_token_length=MAX_SUBWORD_LENGTH,
         show_progress=False,
     )
     tokenizer.train_from_iterator((" ".join(caption.split()) for caption in captions), trainer)
     known, merges = set(characters), []
     for left, right in _merges_of(tokenizer):
-        # Captions may be full of "<unk>", which is no piece for that.
+        # Captions may contain "<unk>" as text, which must not become a subword.
         if left in known and right in known and left + right not in SPECIAL_TOKENS:
             known.add(left + right)
             merges.append((left, right))
@@ -229,10 +261,10 @@ def _merges_of(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     return [(left, right) for left, right in json.loads(tokenizer.to_str())["model"].get("merges", ())]
 
 
-def _piecewise(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Tokenizer:
-    """Return a tokenizer that takes captions apart into characters and joins pairs of tokens, in the order given."""
-    index = {token: position for position, token in enumerate((*SPECIAL_TOKENS, *tokens))}
-    tokenizer = Tokenizer(models.BPE(index, list(merges), unk_token=SPECIAL_TOKENS[UNK]))
+def _subword_tokenizer(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """Return a tokenizer that splits captions into characters, and applies the merges in order."""
+    ids = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *tokens))}
+    tokenizer = Tokenizer(models.BPE(ids, list(merges), unk_token=SPECIAL_TOKENS[UNK]))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
@@ -242,16 +274,17 @@ def _piecewise(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Toke
     return tokenizer
 
 
-def _word_level(words: Sequence[str]) -> Tokenizer:
-    index = {token: position for position, token in enumerate((*SPECIAL_TOKENS, *words))}
-    if len(index) != len(words) + len(SPECIAL_TOKENS):
-        raise CaptionFileError("the vocabulary names a word twice; every word must have one id")
-    tokenizer = Tokenizer(models.WordLevel(index, unk_token=SPECIAL_TOKENS[UNK]))
+def _word_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """Return a tokenizer that looks up whole words."""
+    ids = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *words))}
+    if len(ids) != len(words) + len(SPECIAL_TOKENS):
+        raise VocabularyError("the vocabulary contains a word twice; every word must have one id")
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=SPECIAL_TOKENS[UNK]))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace("\u2019", "'")]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)
-    # A blank before every word but those that begin with an apostrophe, and none before the first.
+    # Insert a space before every word except the first and those that start with an apostrophe.
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(Regex(r"^(?=[^'])"), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )

@@ -32,7 +32,7 @@ def test_a_bundle_is_read_back_as_it_was_written(bundle, tmp_path, name):
     bundle.save(tmp_path / name)
     loaded = Bundle.load(tmp_path / name)
     assert loaded == bundle
-    assert loaded.vocabulary.words[4:] == ("dog",)
+    assert loaded.vocabulary.tokens[4:] == ("dog",)
     with pytest.raises(BundleError, match="already exists"):
         bundle.save(tmp_path / name)
 

@@ -107,7 +107,7 @@ def test_search_options_change_the_captions(captioner):
     (result,) = captioner.caption(PHOTOS[:1], SearchOptions(n_best=3, max_length=4))
     assert len(result.captions) == 3 and all(len(caption.tokens) <= 4 for caption in result.captions)
     word = captioner(PHOTOS[0]).tokens[1]
-    suppressed = captioner.vocabulary.words.index(word)
+    suppressed = captioner.vocabulary.tokens.index(word)
     assert word not in captioner(PHOTOS[0], replace(captioner.search_options, suppress_tokens=(suppressed,))).tokens
 
 
@@ -119,7 +119,7 @@ def test_an_ensemble_averages_its_models_and_needs_one_vocabulary(captioner):
     cropping = replace(bundle.encoder, preprocess=replace(bundle.encoder.preprocess, resize="crop"))
     (both,) = Captioner([bundle, replace(bundle, encoder=cropping)]).caption(PHOTOS[:1])
     assert both.captions[0].log_prob != pytest.approx(twice.captions[0].log_prob, abs=1e-3)
-    words = bundle.vocabulary.words[4:]
+    words = bundle.vocabulary.tokens[4:]
     other = Vocabulary.from_words((*words[1:], words[0])).to_json().encode()
     with pytest.raises(ConfigurationError, match="at least one bundle"):
         Captioner([])
@@ -151,7 +151,7 @@ def test_attention_shows_where_the_model_looked_for_each_token(looking_bundle, b
 def test_a_space_token_is_not_part_of_the_tokens(looking_bundle, night_image):
     bundle = Bundle.load(looking_bundle)
     vocabulary = Vocabulary.build(["a a b"], size=2, kind="char")
-    assert vocabulary.words[4:] == ("▁", "a")
+    assert vocabulary.tokens[4:] == ("▁", "a")
     caption = Captioner([replace(bundle, files={**bundle.files, "vocabulary.json": vocabulary.to_json().encode()})])(
         night_image
     )

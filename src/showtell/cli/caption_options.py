@@ -54,7 +54,7 @@ class DecodingOptions:
         if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
             raise ConfigurationError(f"--min-words {self.min_words} is larger than --max-words {self.max_words}")
         defaults = captioner.search_options
-        forbidden = map(captioner.vocabulary.id_of, self.forbid)
+        forbidden = map(captioner.vocabulary.find_id, self.forbid)
         changes = {"beam_size": self.beam_size, "min_length": self.min_words, "max_length": self.max_words}
         return defaults.override(
             strategy=self.strategy,

@@ -38,7 +38,7 @@ class CrossEntropy(FrozenEncoder):
         model = self.run.recipe.model
         decoder = new_decoder(model, len(self.run.vocabulary), self._training.features.shape[2])
         if model.word_vectors:
-            words = self.run.vocabulary.words
+            words = self.run.vocabulary.tokens
             known = set_word_vectors(
                 decoder, words, read_word_vectors(Path(model.word_vectors), model.embedding_size, set(words))
             )

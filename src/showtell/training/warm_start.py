@@ -111,10 +111,10 @@ class WarmStart:
             encoder: the encoder of the features, if they say so.
             features: the file that they are in.
         """
-        if not vocabulary.goes_on_from(self.vocabulary):
+        if not vocabulary.is_extension_of(self.vocabulary):
             raise MismatchError(
                 f"{captions} has vocabulary {vocabulary.fingerprint}, which does not begin with the "
-                f"{len(self.vocabulary)} {self.vocabulary.noun} of {self.path} ({self.vocabulary.fingerprint}); "
+                f"{len(self.vocabulary)} {self.vocabulary.unit} of {self.path} ({self.vocabulary.fingerprint}); "
                 f"make it with: showtell prepare --start-from {shlex.quote(str(self.path))}"
             )
         if encoder != self.encoder:
