@@ -1,13 +1,12 @@
 import copy
 import json
-import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from showtell.data.caption_files import Example, match_images, read_caption_file, split_holdout, with_split
-from showtell.errors import CaptionFileError, ConfigurationError, ImageError
+from showtell.data import Example, read_caption_file
+from showtell.errors import CaptionFileError, ConfigurationError
 
 COCO = {
     "info": {"description": "tiny"},
@@ -58,7 +57,7 @@ def write(tmp_path):
     return write_file
 
 
-# One test per format: what is in the file, written out by hand.
+# One test per format. The expected examples are written by hand.
 
 
 def test_coco(write):
@@ -91,7 +90,7 @@ def test_flickr_without_lists(write):
         ("training_images.txt", "flickr30k_val_images.txt", "TESTIMAGES.TXT"),
     ],
 )
-def test_flickr_uses_the_split_lists_beside_it(write, names):
+def test_flickr_uses_the_image_lists_in_the_same_folder(write, names):
     for name, content in zip(names, ("a.jpg\r\n", "unknown.jpg\nb.jpg.1\n", "c.jpg"), strict=True):
         write(name, content)
     write("contestImages.txt", "d.jpg")
@@ -102,12 +101,12 @@ def test_flickr_uses_the_split_lists_beside_it(write, names):
     ]
 
 
-def test_images_in_no_list_are_left_out(write):
+def test_images_in_no_list_are_skipped(write):
     write("Flickr_8k.devImages.txt", "c.jpg\n")
     assert read_caption_file(write("Flickr8k.token.txt", FLICKR)) == [Example("c.jpg", ("A cat",), "val")]
 
 
-def test_lists_that_are_named_take_the_place_of_those_found(write):
+def test_explicit_lists_replace_detected_lists(write):
     write("Flickr_8k.devImages.txt", "c.jpg\n")
     path = write("Flickr8k.token.txt", FLICKR)
     chosen = write("lists/mine.txt", "a.jpg\n")
@@ -115,7 +114,7 @@ def test_lists_that_are_named_take_the_place_of_those_found(write):
     assert [example.split for example in read_caption_file(path, lists={})] == [None, None, None]
 
 
-def test_lists_overrule_the_splits_of_any_format(write):
+def test_lists_override_the_splits_of_any_format(write):
     chosen = write("mine.txt", "b.jpg\n")
     assert read_caption_file(write("t.csv", TABLE), lists={"test": chosen}) == [Example("b.jpg", ('A "bus"',), "test")]
 
@@ -160,7 +159,7 @@ def test_a_table_without_splits(write):
     assert read_caption_file(write("indexed.csv", indexed)) == [Example("a.jpg", ("A dog .",))]
 
 
-def test_flickr30k_results_csv_with_its_row_that_lacks_a_bar(write):
+def test_flickr30k_results_csv_with_an_incomplete_row(write):
     content = "image_name| comment_number| comment\na.jpg| 0| A dog .\na.jpg| 4   A cat .\nb.jpg| 0| A bus, red .\n"
     assert read_caption_file(write("results.csv", content)) == [
         Example("a.jpg", ("A dog .",)),
@@ -175,19 +174,19 @@ def test_json_lines(write):
     assert read_caption_file(write("one.json", LINES.partition("\n")[0])) == expected[:1]
 
 
-def test_json_lines_under_other_keys(write):
+def test_json_lines_with_other_keys(write):
     content = '{"Image": "x/a.jpg", "captions": ["A\u2028dog"], "other": [1, {}]}'
     assert read_caption_file(write("a.jsonl", content)) == [Example("x/a.jpg", ("A dog",))]
 
 
 @pytest.mark.parametrize(("name", "content"), [("metadata.csv", TABLE), ("metadata.jsonl", LINES)])
-def test_a_folder_is_read_by_its_metadata_file(write, name, content):
+def test_a_folder_is_read_from_its_metadata_file(write, name, content):
     path = write(f"folder/{name}", content)
     write("folder/a.jpg", b"")
     assert read_caption_file(path.parent) == read_caption_file(path)
 
 
-def test_the_format_can_be_said(write):
+def test_the_format_can_be_set(write):
     path = write("odd.jsonl", "file,text\na.jpg#0\tx,y\n")
     assert read_caption_file(path, format="csv") == [Example("a.jpg#0 x".replace(" ", "\t"), ("y",))]
     with pytest.raises(CaptionFileError, match="not JSON"):
@@ -199,24 +198,24 @@ def test_backslashes_become_slashes(write):
     assert read_caption_file(path) == [Example("train/a.jpg", ("A dog", "The dog"))]
 
 
-# Everything that can be wrong, and what the message must tell.
+# Every possible error, and what its message must contain.
 
 
 @pytest.mark.parametrize(
     "name", ["/etc/a.jpg", "../a.jpg", "x/../../a.jpg", "..\\a.jpg", "\\a.jpg", "C:\\a.jpg", "c:a"]
 )
-def test_names_that_lead_out_of_the_folder_are_refused(write, name):
-    with pytest.raises(CaptionFileError, match=r"line 3: the image name .*inside the image folder"):
+def test_names_outside_the_image_folder_are_rejected(write, name):
+    with pytest.raises(CaptionFileError, match=r"line 3: invalid image name .*inside the image folder"):
         read_caption_file(write("a.csv", f"image,caption\nb.jpg,A bus\n{name},A dog\n"))
-    with pytest.raises(CaptionFileError, match=r"line 1: the image name .*inside the image folder"):
+    with pytest.raises(CaptionFileError, match=r"line 1: invalid image name .*inside the image folder"):
         read_caption_file(write("a.txt", f"{name}#0\tA dog"))
     image = {"filename": "a.jpg", "filepath": name, "sentences": []}
-    with pytest.raises(CaptionFileError, match=r"images\[0\]: the image name .*inside the image folder"):
+    with pytest.raises(CaptionFileError, match=r"images\[0\]: invalid image name .*inside the image folder"):
         read_caption_file(write("a.json", {"images": [image]}))
 
 
-def changed(value, *path, to):
-    """Return a copy of nested lists and dicts with one member replaced, or removed if `to` is KeyError."""
+def with_change(value, *path, to):
+    """Return a copy of nested lists and dicts with one value replaced, or removed if `to` is KeyError."""
     value = copy.deepcopy(value)
     target = value
     for key in path[:-1]:
@@ -233,73 +232,97 @@ BAD_FILES = [
     ("blank.json", b"\xef\xbb\xbf \n", "the file is empty"),
     ("latin1.csv", b"image,caption\na.jpg,A dog\nb.jpg,caf\xe9\n", "line 3: not UTF-8"),
     ("utf16.csv", "image,caption\n".encode("utf-16"), "line 1: not UTF-8"),
-    ("nul.csv", b"image,caption\na\0.jpg,A dog\n", r"line 2: the image name 'a\\x00.jpg'"),
+    ("nul.csv", b"image,caption\na\0.jpg,A dog\n", r"line 2: invalid image name 'a\\x00.jpg'"),
     ("nul.tsv", b"image\tcaption\na.jpg\tA\0dog\n", r"line 2: a caption .*'A\\x00dog'"),
     ("surrogate.jsonl", '{"image": "a.jpg", "caption": "\\ud800"}', r"line 1: a caption .*'\\ud800'"),
-    ("header only.csv", "image,caption\n", "there is no caption in it"),
-    ("blank captions.csv", "image,caption\na.jpg, \n", "there is no caption in it"),
+    ("header only.csv", "image,caption\n", "the file has no captions"),
+    ("blank captions.csv", "image,caption\na.jpg, \n", "the file has no captions"),
     (
         "no image.csv",
         "title,caption\na,A dog\n",
-        r"line 1: \['title', 'caption'\]; expected a name for the image \(file_",
+        r"line 1: the columns are \['title', 'caption'\]; expected one for the image \(file_",
     ),
     ("no caption.csv", "image,label\na.jpg,dog\n", r"line 1: .*one for the caption \(caption, .*text"),
-    ("no header.csv", "a.jpg,A dog\n", r"line 1: \['a.jpg', 'a dog'\]; expected a name"),
-    ("prose.txt", "A dog on a beach.\n", "line 1: .*expected a name"),
-    ("commas.csv", ",,,\n,,\n", "line 1: .*expected a name"),
+    ("no header.csv", "a.jpg,A dog\n", r"line 1: the columns are \['a.jpg', 'a dog'\]; expected one"),
+    ("prose.txt", "A dog on a beach.\n", "line 1: .*expected one for the image"),
+    ("commas.csv", ",,,\n,,\n", "line 1: .*expected one for the image"),
     ("unquoted.csv", "image,caption\na.jpg,A dog, red\n", "line 2: 3 cells, but the header has 2; .*quotation marks"),
     ("open quote.csv", 'image,caption\na.jpg,A dog\nb.jpg,"A bus\nc.jpg,A cat\n', "line 3: unexpected end of data"),
     ("bad quote.csv", 'image,caption\na.jpg,"A" dog\n', "line 2: .*quotation mark"),
     ("huge.csv", 'image,caption\na.jpg,"' + "x" * 200_000 + "\n", "line 2: field larger than field limit"),
-    ("no name.csv", "image,caption\n,A dog\n", "line 2: the image name ''"),
+    ("no name.csv", "image,caption\n,A dog\n", "line 2: invalid image name ''"),
     (
         "split.csv",
         "image,caption,split\na.jpg,A dog,train\nb.jpg,A,trian\n",
-        "line 3: the split 'trian' .*one of: train",
+        "line 3: unknown split 'trian'; .*one of: train",
     ),
     (
         "two splits.csv",
         "image,caption,split\na.jpg,A,train\na.jpg,B,val\n",
-        "line 3: 'a.jpg' is in val here, but in train",
+        "line 3: 'a.jpg' is in split val, but was in train",
     ),
     ("a.token.txt", "a.jpg#0\tA dog\nb.jpg A bus\n", "line 2: 'b.jpg A bus'; expected NAME#NUMBER, a tab"),
     ("list.jsonl", "[1]\n", r"line 1: \[1\]; expected an object"),
     ("broken.jsonl", LINES + '{"file_name": \n', "line 4: not JSON: Expecting value"),
-    ("no key.jsonl", LINES + '{"file_name": "a.jpg"}\n', r"line 4: \['file_name'\]; expected .*caption"),
+    (
+        "no key.jsonl",
+        LINES + '{"file_name": "a.jpg"}\n',
+        r"line 4: the columns are \['file_name'\]; expected .*caption",
+    ),
     ("type.jsonl", '{"image": 1, "caption": "A"}', "line 1: 'image' is 1; expected text"),
     ("type2.jsonl", '{"image": "a.jpg", "caption": null}', "line 1: 'caption' is None; expected text or a list"),
-    ("type3.jsonl", '{"image": "a.jpg", "caption": ["A", 2]}', "line 1: the caption 2; expected text"),
+    ("type3.jsonl", '{"image": "a.jpg", "caption": ["A", 2]}', "line 1: the caption is 2; expected text"),
     ("type4.jsonl", '{"image": "a.jpg", "caption": "A", "split": 1}', "line 1: 'split' is 1; expected text or null"),
     ("broken.json", json.dumps(COCO, indent=1)[:-3], "line [0-9]+: not JSON: Expecting"),
-    ("deep.json", '{"images": ' + "[" * 100_000, "the file: JSON that cannot be read: maximum recursion"),
-    ("number.json", '{"images": ' + "1" * 5000, "the file: JSON that cannot be read: Exceeds the limit"),
+    ("deep.json", '{"images": ' + "[" * 100_000, "the file: cannot read the JSON: maximum recursion"),
+    ("number.json", '{"images": ' + "1" * 5000, "the file: cannot read the JSON: Exceeds the limit"),
     ("results.json", [{"image_id": 1, "caption": "A dog"}], "the file: .*expected an object with the key 'images'"),
-    ("a.json", changed(COCO, "images", to={}), "the file: 'images' is {}; expected a list"),
-    ("a.json", changed(COCO, "annotations", to=KeyError), "the file: the key 'annotations' is missing"),
-    ("a.json", changed(COCO, "images", 1, to="a.jpg"), r"images\[1\]: 'a.jpg'; expected an object with the key 'id'"),
-    ("a.json", changed(COCO, "images", 1, "id", to=[4]), r"images\[1\]: 'id' is \[4\]; expected a number or text"),
-    ("a.json", changed(COCO, "images", 1, "id", to=9), r"images\[1\]: the id 9 occurs a second time"),
-    ("a.json", changed(COCO, "images", 1, "file_name", to=KeyError), r"images\[1\]: the key 'file_name' is missing"),
-    ("a.json", changed(COCO, "annotations", 2, "image_id", to=7), r"annotations\[2\]: the image_id 7 is the id of no"),
-    ("a.json", changed(COCO, "annotations", 2, "caption", to=KeyError), r"annotations\[2\]: the key 'caption' is mis"),
-    ("a.json", changed(COCO, "annotations", 2, "caption", to=3), r"annotations\[2\]: 'caption' is 3; expected text"),
-    ("a.json", changed(KARPATHY, "images", 0, "split", to="all"), r"images\[0\]: the split 'all' is unknown"),
+    ("a.json", with_change(COCO, "images", to={}), "the file: 'images' is {}; expected a list"),
+    ("a.json", with_change(COCO, "annotations", to=KeyError), "the file: the key 'annotations' is missing"),
     (
         "a.json",
-        changed(KARPATHY, "images", 1, "sentences", to=KeyError),
+        with_change(COCO, "images", 1, to="a.jpg"),
+        r"images\[1\]: 'a.jpg'; expected an object with the key 'id'",
+    ),
+    ("a.json", with_change(COCO, "images", 1, "id", to=[4]), r"images\[1\]: 'id' is \[4\]; expected a number or text"),
+    ("a.json", with_change(COCO, "images", 1, "id", to=9), r"images\[1\]: duplicate id 9"),
+    (
+        "a.json",
+        with_change(COCO, "images", 1, "file_name", to=KeyError),
+        r"images\[1\]: the key 'file_name' is missing",
+    ),
+    ("a.json", with_change(COCO, "annotations", 2, "image_id", to=7), r"annotations\[2\]: no image has the image_id 7"),
+    (
+        "a.json",
+        with_change(COCO, "annotations", 2, "caption", to=KeyError),
+        r"annotations\[2\]: the key 'caption' is mis",
+    ),
+    (
+        "a.json",
+        with_change(COCO, "annotations", 2, "caption", to=3),
+        r"annotations\[2\]: 'caption' is 3; expected text",
+    ),
+    ("a.json", with_change(KARPATHY, "images", 0, "split", to="all"), r"images\[0\]: unknown split 'all'"),
+    (
+        "a.json",
+        with_change(KARPATHY, "images", 1, "sentences", to=KeyError),
         r"images\[1\]: the key 'sentences' is missing",
     ),
     (
         "a.json",
-        changed(KARPATHY, "images", 0, "sentences", 1, to="A"),
+        with_change(KARPATHY, "images", 0, "sentences", 1, to="A"),
         r"images\[0\]\.sentences\[1\]: 'A'; expected an",
     ),
-    ("a.json", changed(KARPATHY, "images", 0, "filepath", to=2014), r"images\[0\]: 'filepath' is 2014; expected text"),
+    (
+        "a.json",
+        with_change(KARPATHY, "images", 0, "filepath", to=2014),
+        r"images\[0\]: 'filepath' is 2014; expected text",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
-def test_what_is_wrong_is_told_in_one_line(write, name, content, message):
+def test_errors_name_the_problem_in_one_line(write, name, content, message):
     path = write(name, content)
     with pytest.raises(CaptionFileError, match=message) as caught:
         read_caption_file(path)
@@ -308,22 +331,24 @@ def test_what_is_wrong_is_told_in_one_line(write, name, content, message):
     assert len(str(caught.value)) < len(str(path)) + 350
 
 
-def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(CaptionFileError, match=r"absent\.csv: cannot be read: No such file"):
+def test_missing_files_are_rejected(tmp_path):
+    with pytest.raises(CaptionFileError, match=r"absent\.csv: cannot read the file: No such file"):
         read_caption_file(tmp_path / "absent.csv")
-    with pytest.raises(CaptionFileError, match=r"no metadata\.csv or \.jsonl in it; name a caption file"):
+    with pytest.raises(CaptionFileError, match=r"no metadata\.csv or metadata\.jsonl; pass a caption file"):
         read_caption_file(tmp_path)
 
 
-def test_a_folder_with_two_metadata_files_is_refused(write):
+def test_a_folder_with_two_metadata_files_is_rejected(write):
     write("metadata.csv", TABLE)
     path = write("metadata.jsonl", LINES)
-    with pytest.raises(CaptionFileError, match="are both in it"):
+    with pytest.raises(CaptionFileError, match=r"has both metadata\.csv and metadata\.jsonl"):
         read_caption_file(path.parent)
 
 
-def test_an_unknown_format_is_refused(write):
-    with pytest.raises(ConfigurationError, match="'xml' is unknown; expected one of: coco, karpathy, flickr, csv, tsv"):
+def test_an_unknown_format_is_rejected(write):
+    with pytest.raises(
+        ConfigurationError, match="unknown caption format 'xml'; expected one of: coco, karpathy, flickr, csv, tsv"
+    ):
         read_caption_file(write("a.csv", TABLE), format="xml")
 
 
@@ -332,27 +357,27 @@ def test_an_unknown_format_is_refused(write):
     [
         (
             {"trainImages.txt": "a.jpg", "devImages.txt": "c.jpg\na.jpg"},
-            r"trainImages\.txt: line 1: 'a.jpg' is in the.*val",
+            r"trainImages\.txt: line 1: 'a.jpg' is also in the list of val",
         ),
-        ({"trainImages.txt": "a\nb\n"}, r"trainImages\.txt: none of its lines .*expected names such as 'a\.jpg'"),
+        ({"trainImages.txt": "a\nb\n"}, r"trainImages\.txt: no line is the name .*expected names such as 'a\.jpg'"),
         (
             {"devImages.txt": "a.jpg", "valImages.txt": "c.jpg"},
-            r"valImages\.txt: devImages\.txt .* is a list of val too",
+            r"valImages\.txt: devImages\.txt .* is also a list of split val",
         ),
-        ({"devImages.txt": "../a.jpg"}, r"devImages\.txt: line 1: the image name"),
+        ({"devImages.txt": "../a.jpg"}, r"devImages\.txt: line 1: invalid image name"),
         ({"devImages.txt": b"\xff"}, r"devImages\.txt: line 1: not UTF-8"),
     ],
 )
-def test_lists_that_cannot_be_right_are_refused(write, lists, message):
+def test_inconsistent_lists_are_rejected(write, lists, message):
     for name, content in lists.items():
         write(name, content)
     with pytest.raises(CaptionFileError, match=message):
         read_caption_file(write("Flickr8k.token.txt", FLICKR))
 
 
-def test_a_list_of_an_unknown_split_is_refused(write):
+def test_a_list_of_an_unknown_split_is_rejected(write):
     path = write("Flickr8k.token.txt", FLICKR)
-    with pytest.raises(ConfigurationError, match="the split 'all' is unknown"):
+    with pytest.raises(ConfigurationError, match="unknown split 'all'"):
         read_caption_file(path, lists={"all": path})
 
 
@@ -366,7 +391,7 @@ SAMPLES = {
 }
 
 
-def returns_or_explains(path):
+def check_result_or_error(path):
     try:
         examples = read_caption_file(path)
     except CaptionFileError as error:
@@ -397,14 +422,14 @@ def returns_or_explains(path):
         max_size=4,
     ),
 )
-def test_a_damaged_file_is_read_or_explained(tmp_path_factory, name, edits):
+def test_a_damaged_file_is_read_or_rejected(tmp_path_factory, name, edits):
     content = SAMPLES[name].encode()
-    for place, length, replacement in edits:
-        start = round(place * len(content))
+    for position, length, replacement in edits:
+        start = round(position * len(content))
         content = content[:start] + replacement + content[start + length :]
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(content)
-    returns_or_explains(path)
+    check_result_or_error(path)
 
 
 JSON = st.recursive(
@@ -416,82 +441,17 @@ JSON = st.recursive(
 )
 
 
-def places(value, path=()):
+def paths_of(value, path=()):
     if path:
         yield path
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(inner, (*path, key))
+        yield from paths_of(inner, (*path, key))
 
 
 @settings(deadline=None, max_examples=300)
 @given(data=st.data(), value=JSON | st.just(KeyError), sample=st.sampled_from([COCO, KARPATHY]))
-def test_any_value_in_any_place_is_read_or_explained(tmp_path_factory, data, value, sample):
-    place = data.draw(st.sampled_from(list(places(sample))))
+def test_any_json_value_in_any_position_is_read_or_rejected(tmp_path_factory, data, value, sample):
+    path_in_sample = data.draw(st.sampled_from(list(paths_of(sample))))
     path = tmp_path_factory.getbasetemp() / "value.json"
-    path.write_text(json.dumps(changed(sample, *place, to=value)))
-    returns_or_explains(path)
-
-
-# Splits.
-
-
-def test_with_split():
-    examples = [Example("a.jpg", ("A",)), Example("b.jpg", ("B", "C"), "train")]
-    assert with_split(examples, "dev") == [Example("a.jpg", ("A",), "val"), Example("b.jpg", ("B", "C"), "val")]
-    with pytest.raises(ConfigurationError, match="the split 'all' is unknown"):
-        with_split(examples, "all")
-
-
-def held(examples, **options):
-    return {example.image for example in split_holdout(examples, **options) if example.split == "val"}
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "expected"),
-    [(0, 0.1, 0), (1, 0.9, 0), (2, 0.1, 1), (2, 0.9, 1), (3, 0.01, 1), (20, 0.1, 2), (20, 0.25, 5), (1000, 0.1, 100)],
-)
-def test_hold_out_takes_the_share_and_leaves_both_sides_one(count, share, expected):
-    examples = [Example(f"{number}.jpg", ("A",)) for number in range(count)]
-    divided = split_holdout(examples, share=share)
-    assert [example.image for example in divided] == [example.image for example in examples]
-    assert sum(example.split == "val" for example in divided) == expected
-    assert sum(example.split == "train" for example in divided) == count - expected
-
-
-def test_hold_out_takes_the_images_with_the_smallest_sha256():
-    # printf a.jpg | sha256sum, and so on: a 509b.., b 7a11.., c 92b3.., d 53e7..
-    examples = [Example(f"{name}.jpg", ("A",)) for name in "abcd"]
-    assert held(examples, share=0.5) == {"a.jpg", "d.jpg"}
-
-
-def test_hold_out_goes_by_names_not_by_order_and_is_stable_as_the_data_grow():
-    examples = [Example(f"{number}.jpg", ("A",)) for number in range(1000)]
-    shuffled = random.Random(0).sample(examples, 1000)
-    assert held(shuffled) == held(examples)
-    assert len(held(examples) & held(examples[:900])) >= 80
-
-
-def test_hold_out_refuses_examples_with_splits_and_impossible_shares():
-    examples = [Example("a.jpg", ("A",)), Example("b.jpg", ("B",), "train")]
-    with pytest.raises(ConfigurationError, match="in a split already"):
-        split_holdout(examples)
-    for share in (0, 1, -0.1, float("nan")):
-        with pytest.raises(ConfigurationError, match="above 0 and below 1"):
-            split_holdout(examples[:1], share=share)
-
-
-# Captions and the image folder.
-
-
-def test_match_images(write, tmp_path):
-    for name in ("a.jpg", "train/b.JPG", "train/spare.png", "spare.jpg", "notes.txt", ".hidden.jpg"):
-        write(f"images/{name}", b"")
-    examples = [
-        Example(name, ("A",)) for name in ("train/b.JPG", "gone.jpg", "a.jpg", "train/a.jpg", "b.JPG", "spare.JPG")
-    ]
-    matching = match_images(examples, tmp_path / "images")
-    assert matching.found == (examples[0], examples[2])
-    assert matching.missing == ("gone.jpg", "train/a.jpg", "b.JPG", "spare.JPG")
-    assert matching.uncaptioned == ("spare.jpg", "train/spare.png")
-    with pytest.raises(ImageError, match="absent': no such folder"):
-        match_images(examples, tmp_path / "absent")
+    path.write_text(json.dumps(with_change(sample, *path_in_sample, to=value)))
+    check_result_or_error(path)

@@ -275,7 +275,7 @@ def twice(case: Case, folder: Path, calm: Undisturbed, number: int) -> bool:
 
 def check_whole(folder: Path) -> None:
     """Raise AssertionError if there is half a file under a final name."""
-    from showtell.data import captions_h5 as dataset
+    from showtell.data import read_captions_h5
     from showtell.inference.bundle import Bundle
 
     for path in folder.rglob("*"):
@@ -283,7 +283,7 @@ def check_whole(folder: Path) -> None:
             continue
         match path.suffix:
             case ".h5":
-                dataset.read(path)
+                read_captions_h5(path)
             case ".npy":
                 np.load(path)
             case ".json":

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from showtell.data import captions_h5 as dataset
-from showtell.data.caption_files import Example
+from showtell.data import CaptionSplit, Example, build_caption_data
 from showtell.data.features import Features
 from showtell.errors import FeatureError
 from showtell.recipe import DataConfig
@@ -75,7 +74,7 @@ EXAMPLES = [Example("a.jpg", ("a dog", "the dog"), "train"), Example("b.jpg", ("
 
 
 def test_captions_and_features_are_joined_by_name():
-    data = dataset.build_caption_data(EXAMPLES, DataConfig())
+    data = build_caption_data(EXAMPLES, DataConfig())
     array = np.arange(6, dtype=np.float32).reshape(3, 1, 2)
     split = join(data.splits["train"], Features(array, ("b.jpg", "c.jpg", "a.jpg")), data.vocabulary)
     assert split.feature_rows.tolist() == [2, 2, 0]
@@ -83,8 +82,8 @@ def test_captions_and_features_are_joined_by_name():
 
 
 def test_without_names_they_are_joined_by_row():
-    data = dataset.build_caption_data(EXAMPLES, DataConfig())
-    foreign = dataset.CaptionSplit(data.splits["train"].captions, np.array([1, 1, 0], np.int32))
+    data = build_caption_data(EXAMPLES, DataConfig())
+    foreign = CaptionSplit(data.splits["train"].captions, np.array([1, 1, 0], np.int32))
     split = join(foreign, Features(np.zeros((2, 1, 3), np.float32)), data.vocabulary)
     assert split.feature_rows.tolist() == [1, 1, 0]
     assert list(split.references) == [["a cat"], ["a dog", "the dog"]]
@@ -93,7 +92,7 @@ def test_without_names_they_are_joined_by_row():
 
 
 def test_images_without_features_stop_unless_they_may_be_left_out():
-    data = dataset.build_caption_data(EXAMPLES, DataConfig())
+    data = build_caption_data(EXAMPLES, DataConfig())
     features = Features(np.zeros((1, 1, 2), np.float32), ("b.jpg",))
     with pytest.raises(FeatureError, match=r"1 of 2 captioned images have no features, a\.jpg first"):
         join(data.splits["train"], features, data.vocabulary)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from showtell.cli import app
-from showtell.data import captions_h5 as dataset
+from showtell.data import load_examples
 from showtell.data.tutorial import write
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.inference.bundle import Bundle
@@ -34,7 +34,7 @@ NEW_WORDS = {"above", "left", "of", "the", "to"}
 
 
 def prepared(folder, pictures, recipe=RECIPE, start=None):
-    examples = dataset.load_examples(pictures, {}, {}, None)
+    examples = load_examples(pictures)
     sources = pipeline.prepare_run(folder, recipe, examples, pictures, False, print, lambda done, total: None, start)
     return pipeline.create_run(folder, recipe, sources, start)
 
@@ -82,7 +82,7 @@ def test_weights_come_from_a_run_and_from_a_float_bundle_exactly_and_in_8_bits_n
     run, exact, near = (load_warm_start(path) for path in (old.folder, bundle, tmp_path / "int8"))
     for start in (run, exact, near):
         assert start.weights.keys() == expected.keys() and "lstm_attention/recurrent_kernel" in expected
-        assert start.vocabulary.words == old.vocabulary.words and start.encoder == old.encoder
+        assert start.vocabulary.tokens == old.vocabulary.tokens and start.encoder == old.encoder
         assert start.encoder_model is None  # it is the one that ships
         assert start.load_encoder().info == old.encoder
     for name, weight in expected.items():
@@ -96,8 +96,8 @@ def test_a_grown_decoder_says_what_the_old_one_said(old, relations, tmp_path):
     start = load_warm_start(old.folder)
     run, training, _ = prepared(tmp_path / "run", relations, Recipe(), start)
     count = len(start.vocabulary)
-    assert run.vocabulary.words[:count] == start.vocabulary.words
-    assert set(run.vocabulary.words[count:]) == NEW_WORDS
+    assert run.vocabulary.tokens[:count] == start.vocabulary.tokens
+    assert set(run.vocabulary.tokens[count:]) == NEW_WORDS
     assert run.recipe.model.decoder == "show_attend_tell" and run.recipe.model.units == 16 and run.recipe.encoder.grid
 
     before = keras.models.load_model(old.best)
@@ -167,7 +167,7 @@ def test_features_of_another_encoder_and_words_in_another_order_are_refused(old,
             pipeline.create_run(tmp_path / "run", RECIPE, replace(right, features=(str(wrong),) * 2), start)
     assert not (tmp_path / "run").exists()
     run, _, _ = pipeline.create_run(tmp_path / "run", RECIPE, right, start)
-    assert set(run.vocabulary.words[len(start.vocabulary) :]) == NEW_WORDS
+    assert set(run.vocabulary.tokens[len(start.vocabulary) :]) == NEW_WORDS
 
 
 def test_a_bundle_that_does_not_name_its_weights_is_refused(bundle, tmp_path):
@@ -234,5 +234,5 @@ def test_from_a_bundle_to_another_on_the_command_line(bundle, relations, showtel
     assert "no others" in showtell("train", "-o", run, "--resume", "--start-from", bundle, status=2).stderr
     showtell("export", run, "-o", better)
     assert len(showtell("caption", relations / "images" / "0000.png", "--model", better).stdout.splitlines()) == 1
-    words = Bundle.load(better).vocabulary.words
-    assert words[:4] == SPECIAL_TOKENS and words[: -len(NEW_WORDS)] == Bundle.load(bundle).vocabulary.words
+    words = Bundle.load(better).vocabulary.tokens
+    assert words[:4] == SPECIAL_TOKENS and words[: -len(NEW_WORDS)] == Bundle.load(bundle).vocabulary.tokens

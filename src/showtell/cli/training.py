@@ -69,22 +69,22 @@ def prepare(
     start_from: StartFrom = None,
 ) -> None:
     """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
-    from showtell.data import captions_h5 as dataset
+    from showtell import data
 
     start = _load_start(start_from) if start_from else None
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
-    exit_stack.enter_context(exclusive_lock(output, dataset.vocabulary_path(output)))
-    dataset.require_free(output)
-    examples = dataset.load_examples(
+    exit_stack.enter_context(exclusive_lock(output, data.vocabulary_path(output)))
+    data.require_new_captions_h5(output)
+    examples = data.load_examples(
         captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_
     )
     if images:
-        examples = dataset.with_images(examples, images, skip_missing, say)
-    data = dataset.build_caption_data(examples, config, start.vocabulary if start else None)
-    dataset.write(output, data, source=str(captions or train))
-    print(dataset.summary(data))
+        examples = data.select_with_images(examples, images, skip_missing)
+    caption_data = data.build_caption_data(examples, config, start.vocabulary if start else None)
+    data.write_captions_h5(output, caption_data, source=str(captions or train))
+    print(caption_data.summary())
 
 
 def extract(
@@ -134,9 +134,9 @@ def extract(
     if captions is None:
         chosen = list_images(Path(images))
     else:
-        from showtell.data.captions_h5 import image_names
+        from showtell.data import read_image_names
 
-        chosen = [(name, Path(images, name)) for name in image_names(captions, split)]
+        chosen = [(name, Path(images, name)) for name in read_image_names(captions, split)]
     loaded = load()
     with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
@@ -215,7 +215,7 @@ def train(
     from showtell.training import require_keras
 
     require_keras("training")
-    from showtell.data import captions_h5 as dataset
+    from showtell.data import load_examples
     from showtell.training import pipeline
     from showtell.training.devices import use_devices
     from showtell.training.run import DataPaths, Run
@@ -239,7 +239,7 @@ def train(
         run, training, validation = pipeline.create_run(output, chosen, sources, start)
     elif images and len(images) == 1 and not features:
         Run.require_free(output)
-        examples = dataset.load_examples(captions or images[0], {}, {}, format_)
+        examples = load_examples(captions or images[0], caption_format=format_)
         with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
             sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, say, advance, start)
         run, training, validation = pipeline.create_run(output, chosen, sources, start)

@@ -1,1 +1,33 @@
-"""Training data: caption files, captions.h5 and feature files."""
+"""Training data: caption files, splits, captions.h5 and feature files."""
+
+from showtell.data.caption_files import Example, read_caption_file
+from showtell.data.captions_h5 import (
+    CaptionData,
+    CaptionSplit,
+    build_caption_data,
+    encode_captions,
+    read_captions_h5,
+    read_image_names,
+    require_new_captions_h5,
+    vocabulary_path,
+    write_captions_h5,
+)
+from showtell.data.splits import load_examples, match_images, select_with_images, split_holdout
+
+__all__ = [
+    "CaptionData",
+    "CaptionSplit",
+    "Example",
+    "build_caption_data",
+    "encode_captions",
+    "load_examples",
+    "match_images",
+    "read_caption_file",
+    "read_captions_h5",
+    "read_image_names",
+    "require_new_captions_h5",
+    "select_with_images",
+    "split_holdout",
+    "vocabulary_path",
+    "write_captions_h5",
+]

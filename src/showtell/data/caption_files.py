@@ -1,36 +1,35 @@
 """Caption files: which captions belong to which image, and to which split."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from showtell import images
-from showtell.data.formats import READERS, Row, detect_format, lines, shorten
-from showtell.errors import CaptionFileError, ConfigurationError, ImageError
+from showtell.data.formats import READERS, Row, detect_format, numbered_lines, shorten
+from showtell.errors import CaptionFileError, ConfigurationError
 
-_SPLITS = {
+# The split names in caption files and names of image lists -> the split.
+_SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "restval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-_FLICKR_LIST = re.compile(rf"(?<![a-z])({'|'.join(_SPLITS)})[ _.-]?images?\.txt$", re.IGNORECASE)
-# JSON can spell both, but no file name can hold the first, and no UTF-8 the others.
-_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_FLICKR_LIST = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_NAMES)})[ _.-]?images?\.txt$", re.IGNORECASE)
+# JSON allows NUL and lone surrogates, but file names cannot contain NUL, and UTF-8 cannot encode surrogates.
+_INVALID_CHARACTERS = re.compile("[\0\ud800-\udfff]")
 _LETTER = re.compile(r"[^\W_]")
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image and what people said of it.
+    """An image and its reference captions.
 
     Attributes:
-        image: the file's path relative to the image folder, with "/" between its parts.
-        captions: one or more texts without line breaks, in the order of the caption file.
-        split: "train", "val" or "test"; None if the caption file says nothing.
+        image: path of the image relative to the image folder, with "/" as separator.
+        captions: one or more captions without line breaks, in the order of the caption file.
+        split: "train", "val" or "test"; None if the caption file has no split for the image.
     """
 
     image: str
@@ -38,126 +37,75 @@ class Example:
     split: str | None = None
 
 
-@dataclass(frozen=True)
-class Matching:
-    """What a caption file and an image folder have in common.
-
-    Attributes:
-        found: the examples whose image is in the folder.
-        missing: the images with captions that are not in the folder.
-        uncaptioned: the images in the folder, hidden ones aside, that have no captions.
-    """
-
-    found: tuple[Example, ...]
-    missing: tuple[str, ...]
-    uncaptioned: tuple[str, ...]
-
-
 def read_caption_file(
     path: str | Path,
     format: str | None = None,  # noqa: A002
     lists: Mapping[str, str | Path] | None = None,
 ) -> list[Example]:
-    """Read a caption file: one example per image, in the order in which the file first names them.
+    """Read a caption file into one example per image, in order of first occurrence.
 
-    The formats, all UTF-8 text:
+    All formats are UTF-8 text:
 
-    - "coco": the JSON of MS-COCO's captions_*.json.
-    - "karpathy": the JSON of Karpathy's splits, dataset_*.json; its split "restval" counts as train.
-    - "flickr": Flickr8k's and 30k's token files, lines of `NAME#NUMBER<tab>CAPTION`.
-    - "csv" (`,`, `;` or `|`), "tsv" and "jsonl": a file name, a caption and perhaps a split per row, in columns with
-      any of a few usual names, such as file_name, caption and split. In JSON Lines the caption may be a list.
+    - "coco": the JSON of MS-COCO, captions_*.json.
+    - "karpathy": the JSON of Karpathy's splits, dataset_*.json. The split "restval" counts as "train".
+    - "flickr": the token files of Flickr8k and Flickr30k, lines of `NAME#NUMBER<tab>CAPTION`.
+    - "csv" (separated by `,`, `;` or `|`), "tsv" and "jsonl": a file name, a caption and an optional split per row.
+      Columns have common names such as file_name, caption and split. In JSON Lines a caption may be a list.
 
-    Blank captions are dropped, and with them images that have no other.
+    Captions without a letter or digit are skipped, and so are images without any other caption.
 
     Args:
         path: the file, or a folder with a metadata.csv or metadata.jsonl (Hugging Face imagefolder).
-        format: one of the names above, if the content does not tell.
-        lists: split -> path of a list of image names, one a line. If there are any, they alone say which image is in
-            which split, and images in none of them are left out. For a token file, the default is the lists beside it
-            that are named like Flickr_8k.trainImages.txt.
+        format: one of the names above; by default it is detected.
+        lists: split -> path of a list of image names, one per line. The lists replace the splits of the caption file,
+            and images in no list are skipped. By default, token files use the lists in the same folder with names like
+            Flickr_8k.trainImages.txt.
 
     Raises:
-        CaptionFileError: if the file cannot be understood or holds no caption.
+        CaptionFileError: if the file cannot be parsed or has no captions.
         ConfigurationError: if `format` or a split of `lists` is unknown.
     """
     if format is not None and format not in READERS:
-        raise ConfigurationError(f"the caption format {format!r} is unknown; expected one of: {', '.join(READERS)}")
-    path = _metadata_in(Path(path)) if Path(path).is_dir() else Path(path)
-    with _naming(path):
-        text = _text(path)
-        reader = format or detect_format(path, text)
-        examples = _gather(READERS[reader](text))
+        raise ConfigurationError(f"unknown caption format {format!r}; expected one of: {', '.join(READERS)}")
+    path = _find_metadata(Path(path)) if Path(path).is_dir() else Path(path)
+    with _prefix_errors(path):
+        text = _read_text(path)
+        detected = format or detect_format(path, text)
+        examples = _group_by_image(READERS[detected](text))
         if not examples:
-            raise CaptionFileError("there is no caption in it")
+            raise CaptionFileError("the file has no captions")
     if lists is None:
-        lists = _lists_beside(path) if reader == "flickr" else {}
-    return _assign(examples, lists) if lists else examples
+        lists = _find_flickr_lists(path) if detected == "flickr" else {}
+    return _apply_lists(examples, lists) if lists else examples
 
 
-def with_split(examples: Iterable[Example], split: str) -> list[Example]:
-    """Return the same examples with `split` set, for data that come in one file per split, as COCO's do.
-
-    Raises ConfigurationError if `split` is no split.
-    """
-    split = _split(split)
-    return [replace(example, split=split) for example in examples]
-
-
-def split_holdout(examples: Sequence[Example], share: float = 0.1) -> list[Example]:
-    """Divide examples without splits into train and val.
-
-    The choice goes by a hash of the image's name alone: it does not depend on the order of the examples, and as a data
-    set grows, most images keep their split. Of two or more images, at least one goes to either side.
-
-    Args:
-        examples: examples of which none has a split.
-        share: the part that goes to val, above 0 and below 1.
+def parse_split(name: str) -> str:
+    """Return "train", "val" or "test" for a split name such as "training" or "dev".
 
     Raises:
-        ConfigurationError: if `share` is out of range, or an example has a split already.
+        ConfigurationError: if the name is unknown.
     """
-    if not 0 < share < 1:
-        raise ConfigurationError(f"a share of {share} cannot be held out; it must be above 0 and below 1")
-    if any(example.split for example in examples):
-        raise ConfigurationError("some of these examples are in a split already; hold out only from examples without")
-    count = min(max(1, round(share * len(examples))), len(examples) - 1)
-    ordered = sorted((example.image for example in examples), key=lambda name: hashlib.sha256(name.encode()).digest())
-    held = set(ordered[: max(0, count)])
-    return [replace(example, split="val" if example.image in held else "train") for example in examples]
-
-
-def match_images(examples: Iterable[Example], folder: str | Path) -> Matching:
-    """Compare examples with the image files in a folder and below; only the very same relative paths match.
-
-    Raises ImageError if there is no such folder.
-    """
-    if not Path(folder).is_dir():
-        raise ImageError(f"{str(folder)!r}: no such folder of images")
-    present = dict.fromkeys(path.relative_to(folder).as_posix() for path in images.find_images([folder]))
-    examples = list(examples)
-    captioned = {example.image for example in examples}
-    return Matching(
-        found=tuple(example for example in examples if example.image in present),
-        missing=tuple(example.image for example in examples if example.image not in present),
-        uncaptioned=tuple(name for name in present if name not in captioned),
-    )
+    split = _SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise ConfigurationError(f"unknown split {shorten(name)}; expected one of: {', '.join(_SPLIT_NAMES)}")
+    return split
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _prefix_errors(path: Path) -> Iterator[None]:
+    """Add the path of the file to the message of a CaptionFileError."""
     try:
         yield
     except CaptionFileError as error:
         raise CaptionFileError(f"{path}: {error}") from None
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file, with the line ends of Unix."""
+def _read_text(path: Path) -> str:
+    """Return the content of a file with Unix line endings."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CaptionFileError(f"cannot be read: {error.strerror}") from None
+        raise CaptionFileError(f"cannot read the file: {error.strerror}") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -168,86 +116,96 @@ def _text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _metadata_in(folder: Path) -> Path:
+def _find_metadata(folder: Path) -> Path:
     files = [path for path in (folder / "metadata.csv", folder / "metadata.jsonl") if path.is_file()]
     if len(files) != 1:
-        found = (
-            "metadata.csv and metadata.jsonl are both in it" if files else "there is no metadata.csv or .jsonl in it"
+        problem = (
+            "the folder has both metadata.csv and metadata.jsonl"
+            if files
+            else "the folder has no metadata.csv or metadata.jsonl"
         )
-        raise CaptionFileError(f"{folder}: {found}; name a caption file with --captions")
+        raise CaptionFileError(f"{folder}: {problem}; pass a caption file with --captions")
     return files[0]
 
 
-def _gather(rows: Iterable[Row]) -> list[Example]:
-    """Join the rows of each image."""
-    images: dict[str, str] = {}  # by the name that the file gives them
+def _group_by_image(rows: Iterable[Row]) -> list[Example]:
+    images: dict[str, str] = {}  # name in the file -> normalised path
     captions: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
-    for where, name, texts, word in rows:
-        image = images.get(name)
+    for row in rows:
+        image = images.get(row.image)
         if image is None:
-            image = images[name] = _image_name(name, where)
+            image = images[row.image] = _normalise_image_path(row.image, row.location)
             captions.setdefault(image, [])
-        if word and word.strip():
-            split = _split(word, where)
-            known = splits.setdefault(image, split)
-            if split != known:
-                raise CaptionFileError(
-                    f"{where}: {shorten(image)} is in {split} here, but in {known} before; expected one"
-                )
-        for text in texts:
-            if _UNUSABLE.search(text):
-                raise CaptionFileError(f"{where}: a caption with a character that is no text: {shorten(text)}")
-            # A caption of blanks and punctuation alone has no word to learn or to score.
-            if _LETTER.search(text):
-                captions[image].append(" ".join(text.split()))
-    return [Example(image, tuple(lines), splits.get(image)) for image, lines in captions.items() if lines]
+        if row.split and row.split.strip():
+            _set_split(splits, image, row.split, row.location)
+        captions[image] += _clean_captions(row.captions, row.location)
+    return [Example(image, tuple(texts), splits.get(image)) for image, texts in captions.items() if texts]
 
 
-def _image_name(name: str, where: str) -> str:
-    """Return the name as a relative path with "/", refusing all that could lead out of the image folder."""
+def _set_split(splits: dict[str, str], image: str, name: str, location: str) -> None:
+    try:
+        split = parse_split(name)
+    except ConfigurationError as error:
+        raise CaptionFileError(f"{location}: {error}") from None
+    previous = splits.setdefault(image, split)
+    if split != previous:
+        raise CaptionFileError(
+            f"{location}: {shorten(image)} is in split {split}, but was in {previous} before; expected one split"
+        )
+
+
+def _clean_captions(texts: Iterable[str], location: str) -> Iterator[str]:
+    """Collapse whitespace, and skip captions without a letter or digit: they have no word to learn or score."""
+    for text in texts:
+        if _INVALID_CHARACTERS.search(text):
+            raise CaptionFileError(f"{location}: a caption contains an invalid character: {shorten(text)}")
+        if _LETTER.search(text):
+            yield " ".join(text.split())
+
+
+def _normalise_image_path(name: str, location: str) -> str:
+    """Return a relative path with "/", and reject paths that could lead out of the image folder."""
     path = name.strip().replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or path.startswith("/") or ".." in parts or re.match("[A-Za-z]:", path) or _UNUSABLE.search(path):
+    is_outside = path.startswith("/") or ".." in parts or re.match("[A-Za-z]:", path)
+    if not parts or is_outside or _INVALID_CHARACTERS.search(path):
         raise CaptionFileError(
-            f"{where}: the image name {shorten(name)}; expected the path of a file inside the image folder, without .."
+            f"{location}: invalid image name {shorten(name)}; expected a path inside the image folder, without '..'"
         )
     return "/".join(parts)
 
 
-def _split(word: str, where: str | None = None) -> str:
-    split = _SPLITS.get(word.strip().lower())
-    if split is None:
-        problem = f"the split {shorten(word)} is unknown; expected one of: {', '.join(_SPLITS)}"
-        raise CaptionFileError(f"{where}: {problem}") if where else ConfigurationError(problem)
-    return split
-
-
-def _lists_beside(path: Path) -> dict[str, Path]:
-    """Find the split lists in the folder of a token file."""
+def _find_flickr_lists(path: Path) -> dict[str, Path]:
+    """Find the image lists of the splits in the folder of a token file."""
     lists: dict[str, Path] = {}
     for file in sorted(path.parent.iterdir()):
         if match := _FLICKR_LIST.search(file.name):
-            split = _SPLITS[match[1].lower()]
+            split = parse_split(match[1])
             if split in lists:
-                raise CaptionFileError(f"{file}: {lists[split].name} beside it is a list of {split} too; expected one")
+                raise CaptionFileError(
+                    f"{file}: {lists[split].name} in the same folder is also a list of split {split}; keep only one"
+                )
             lists[split] = file
     return lists
 
 
-def _assign(examples: Sequence[Example], lists: Mapping[str, str | Path]) -> list[Example]:
-    """Return the examples that are in a list, each with its split."""
+def _apply_lists(examples: Sequence[Example], lists: Mapping[str, str | Path]) -> list[Example]:
+    """Return the examples that are in a list, with the split of that list."""
     captioned = {example.image for example in examples}
     splits: dict[str, str] = {}
-    for word, path in lists.items():
-        split = _split(word)
-        with _naming(Path(path)):
-            names = [(where, _image_name(line, where)) for where, line in lines(_text(Path(path)))]
-            for where, name in names:
-                if splits.setdefault(name, split) != split:
-                    raise CaptionFileError(f"{where}: {shorten(name)} is in the list of {splits[name]} too")
-            if not any(name in captioned for _, name in names):
+    for name, path in lists.items():
+        split = parse_split(name)
+        with _prefix_errors(Path(path)):
+            images = [
+                (location, _normalise_image_path(line, location))
+                for location, line in numbered_lines(_read_text(Path(path)))
+            ]
+            for location, image in images:
+                if splits.setdefault(image, split) != split:
+                    raise CaptionFileError(f"{location}: {shorten(image)} is also in the list of {splits[image]}")
+            if not any(image in captioned for _, image in images):
                 raise CaptionFileError(
-                    f"none of its lines is an image with captions; expected names such as {shorten(examples[0].image)}"
+                    f"no line is the name of a captioned image; expected names such as {shorten(examples[0].image)}"
                 )
     return [replace(example, split=splits[example.image]) for example in examples if example.image in splits]

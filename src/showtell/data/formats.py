@@ -1,4 +1,4 @@
-"""The formats of caption files: each is read into rows of image, captions and split."""
+"""Parsers of the caption file formats. Each yields rows of image, captions and split."""
 
 import csv
 import io
@@ -8,139 +8,153 @@ import reprlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from showtell.errors import CaptionFileError
 
-# Captions as a file gives them; an image may have several rows:
-# the line or entry (for messages), the image's name, captions, and the word for the split if there is one.
-Row = tuple[str, str, Sequence[str], str | None]
+
+class Row(NamedTuple):
+    """A row of a caption file, not yet validated. An image may have several rows.
+
+    Attributes:
+        location: the line or entry, for error messages.
+        image: the image name in the file.
+        captions: zero or more captions.
+        split: the split name in the file, if any.
+    """
+
+    location: str
+    image: str
+    captions: Sequence[str]
+    split: str | None = None
+
 
 _IMAGE_COLUMNS = ("file_name", "filename", "image", "image_name", "path", "file")
 _CAPTION_COLUMNS = ("caption", "captions", "text", "comment", "sentence", "description", "alt")
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _FLICKR_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
 
-_KINDS = {str: "text", int: "a number", list: "a list", type(None): "null"}
+_TYPE_NAMES = {str: "text", int: "a number", list: "a list", type(None): "null"}
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-shorten = _short.repr
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 80
+# Like repr, but truncated for error messages.
+shorten = _repr.repr
 
 
 def detect_format(path: Path, text: str) -> str:
-    """Return the name of the format that a file seems to have."""
+    """Return the name of the most likely format of a file."""
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return "jsonl"
-    first = text.lstrip().partition("\n")[0]
-    if first.startswith(("{", "[")):
-        # Inside a JSON string the quotation marks would be escaped, so these can only be keys or whole values.
+    first_line = text.lstrip().partition("\n")[0]
+    if first_line.startswith(("{", "[")):
+        # Quotation marks inside a JSON string are escaped, so these matches are keys or complete values.
         if '"sentences"' in text:
             return "karpathy"
-        return "coco" if '"images"' in text or first.startswith("[") else "jsonl"
-    if _FLICKR_LINE.match(first):
+        return "coco" if '"images"' in text or first_line.startswith("[") else "jsonl"
+    if _FLICKR_LINE.match(first_line):
         return "flickr"
-    return "tsv" if "\t" in first else "csv"
+    return "tsv" if "\t" in first_line else "csv"
 
 
-def _coco(text: str) -> Iterator[Row]:
-    data = _json(text)
+def numbered_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the location ("line N") and content of each non-blank line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"line {number}", line
+
+
+def _read_coco(text: str) -> Iterator[Row]:
+    data = _parse_json(text)
     names: dict[Any, str] = {}
-    for number, image in enumerate(_member(data, "images", "the file", list)):
-        where = f"images[{number}]"
-        identity = _member(image, "id", where, int, str)
-        if identity in names:
-            raise CaptionFileError(f"{where}: the id {shorten(identity)} occurs a second time")
-        names[identity] = _member(image, "file_name", where, str)
-        yield where, names[identity], (), None
-    for number, annotation in enumerate(_member(data, "annotations", "the file", list)):
-        where = f"annotations[{number}]"
-        identity = _member(annotation, "image_id", where, int, str)
-        if identity not in names:
-            raise CaptionFileError(f"{where}: the image_id {shorten(identity)} is the id of no entry of images")
-        yield where, names[identity], (_member(annotation, "caption", where, str),), None
+    for index, image in enumerate(_get(data, "images", "the file", list)):
+        location = f"images[{index}]"
+        image_id = _get(image, "id", location, int, str)
+        if image_id in names:
+            raise CaptionFileError(f"{location}: duplicate id {shorten(image_id)}")
+        names[image_id] = _get(image, "file_name", location, str)
+        yield Row(location, names[image_id], ())
+    for index, annotation in enumerate(_get(data, "annotations", "the file", list)):
+        location = f"annotations[{index}]"
+        image_id = _get(annotation, "image_id", location, int, str)
+        if image_id not in names:
+            raise CaptionFileError(f"{location}: no image has the image_id {shorten(image_id)}")
+        yield Row(location, names[image_id], (_get(annotation, "caption", location, str),))
 
 
-def _karpathy(text: str) -> Iterator[Row]:
-    for number, image in enumerate(_member(_json(text), "images", "the file", list)):
-        where = f"images[{number}]"
-        name = _member(image, "filename", where, str)
-        if folder := "filepath" in image and _member(image, "filepath", where, str):
+def _read_karpathy(text: str) -> Iterator[Row]:
+    for index, image in enumerate(_get(_parse_json(text), "images", "the file", list)):
+        location = f"images[{index}]"
+        name = _get(image, "filename", location, str)
+        if folder := "filepath" in image and _get(image, "filepath", location, str):
             name = f"{folder}/{name}"
         captions = [
-            _member(sentence, "raw", f"{where}.sentences[{position}]", str)
-            for position, sentence in enumerate(_member(image, "sentences", where, list))
+            _get(sentence, "raw", f"{location}.sentences[{position}]", str)
+            for position, sentence in enumerate(_get(image, "sentences", location, list))
         ]
-        word = _member(image, "split", where, str) if "split" in image else None
-        yield where, name, captions, word
+        split = _get(image, "split", location, str) if "split" in image else None
+        yield Row(location, name, captions, split)
 
 
-def _flickr(text: str) -> Iterator[Row]:
-    for where, line in lines(text):
+def _read_flickr(text: str) -> Iterator[Row]:
+    for location, line in numbered_lines(text):
         match = _FLICKR_LINE.fullmatch(line)
         if not match:
-            raise CaptionFileError(f"{where}: {shorten(line)}; expected NAME#NUMBER, a tab and a caption")
-        yield where, match[1], (match[2],), None
+            raise CaptionFileError(f"{location}: {shorten(line)}; expected NAME#NUMBER, a tab and a caption")
+        yield Row(location, match[1], (match[2],))
 
 
-def _table(text: str, delimiters: str) -> Iterator[Row]:
-    """Read a table whose first row names the columns, divided by the delimiter that this row has the most of."""
+def _read_table(text: str, delimiters: str) -> Iterator[Row]:
+    """Read a table with a header row, separated by the most frequent delimiter of this row."""
     delimiter = max(delimiters, key=text.strip().partition("\n")[0].count)
-    rows = _cells(text, delimiter)
-    where, header = next(rows, ("line 1", []))
+    rows = _read_cells(text, delimiter)
+    location, header = next(rows, ("line 1", []))
     names = [name.lower() for name in header]
-    image, caption, split = _columns(names, where)
-    for where, cells in rows:
+    image, caption, split = _find_columns(names, location)
+    for location, cells in rows:
         if any(cells[len(names) :]):
             raise CaptionFileError(
-                f"{where}: {len(cells)} cells, but the header has {len(names)}; "
-                f"put a caption that contains {delimiter!r} between quotation marks"
+                f"{location}: {len(cells)} cells, but the header has {len(names)}; "
+                f"put captions that contain {delimiter!r} in quotation marks"
             )
-        # A short row has no caption: Flickr30k's results.csv is known for one.
+        # A short row has no caption, as in the results.csv of Flickr30k.
         row = dict(zip(names, cells, strict=False))
-        yield where, row.get(image, ""), (row.get(caption, ""),), row.get(split) if split else None
+        yield Row(location, row.get(image, ""), (row.get(caption, ""),), row.get(split) if split else None)
 
 
-def _jsonl(text: str) -> Iterator[Row]:
-    for where, line in lines(text):
-        record = _json(line, where)
+def _read_jsonl(text: str) -> Iterator[Row]:
+    for location, line in numbered_lines(text):
+        record = _parse_json(line, location)
         if not isinstance(record, dict):
-            raise CaptionFileError(f"{where}: {shorten(record)}; expected an object with an image and a caption")
+            raise CaptionFileError(f"{location}: {shorten(record)}; expected an object with an image and a caption")
         record = {key.lower(): value for key, value in record.items()}
-        image, caption, split = _columns(record, where)
-        captions = _member(record, caption, where, str, list)
+        image, caption, split = _find_columns(record, location)
+        captions = _get(record, caption, location, str, list)
         if isinstance(captions, str):
             captions = [captions]
         for item in captions:
             if not isinstance(item, str):
-                raise CaptionFileError(f"{where}: the caption {shorten(item)}; expected text")
-        word = _member(record, split, where, str, type(None)) if split else None
-        yield where, _member(record, image, where, str), captions, word
+                raise CaptionFileError(f"{location}: the caption is {shorten(item)}; expected text")
+        split_name = _get(record, split, location, str, type(None)) if split else None
+        yield Row(location, _get(record, image, location, str), captions, split_name)
 
 
-def _columns(names: Collection[str], where: str) -> tuple[str, str, str]:
-    """Return the names of the columns for the image, the caption and the split; the last is "" if there is none."""
+def _find_columns(names: Collection[str], location: str) -> tuple[str, str, str]:
+    """Return the names of the image, caption and split columns; "" if there is no split column."""
     image, caption, split = (
         next((column for column in columns if column in names), "")
         for columns in (_IMAGE_COLUMNS, _CAPTION_COLUMNS, _SPLIT_COLUMNS)
     )
     if not image or not caption:
         raise CaptionFileError(
-            f"{where}: {shorten(list(names))}; expected a name for the image ({', '.join(_IMAGE_COLUMNS)}) "
-            f"and one for the caption ({', '.join(_CAPTION_COLUMNS)})"
+            f"{location}: the columns are {shorten(list(names))}; expected one for the image "
+            f"({', '.join(_IMAGE_COLUMNS)}) and one for the caption ({', '.join(_CAPTION_COLUMNS)})"
         )
     return image, caption, split
 
 
-def lines(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, each with its place in words."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"line {number}", line
-
-
-def _cells(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the rows of a table that are not blank, each with the line on which it begins."""
+def _read_cells(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the location and the cells of each non-blank row. The location is the line where the row starts."""
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -150,34 +164,35 @@ def _cells(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
                 yield f"line {line}", cells
             line = rows.line_num + 1
     except csv.Error as error:
-        raise CaptionFileError(f"line {line}: {error}; is a quotation mark not closed or not doubled?") from None
+        raise CaptionFileError(f"line {line}: {error}; close every quotation mark, and double those in text") from None
 
 
-def _json(text: str, where: str | None = None) -> Any:
+def _parse_json(text: str, location: str | None = None) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise CaptionFileError(f"{where or f'line {error.lineno}'}: not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep lists
-        raise CaptionFileError(f"{where or 'the file'}: JSON that cannot be read: {error}") from None
+        raise CaptionFileError(f"{location or f'line {error.lineno}'}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # numbers with thousands of digits, lists nested too deeply
+        raise CaptionFileError(f"{location or 'the file'}: cannot read the JSON: {error}") from None
 
 
-def _member(record: Any, key: str, where: str, *kinds: type) -> Any:
-    if isinstance(record, dict) and isinstance(value := record.get(key), kinds):
+def _get(record: Any, key: str, location: str, *types: type) -> Any:
+    """Return a member of a JSON object. Raises CaptionFileError if it is missing or of another type."""
+    if isinstance(record, dict) and isinstance(value := record.get(key), types):
         return value
     if not isinstance(record, dict):
-        raise CaptionFileError(f"{where}: {shorten(record)}; expected an object with the key {key!r}")
+        raise CaptionFileError(f"{location}: {shorten(record)}; expected an object with the key {key!r}")
     if key not in record:
-        raise CaptionFileError(f"{where}: the key {key!r} is missing")
-    expected = " or ".join(_KINDS[kind] for kind in kinds)
-    raise CaptionFileError(f"{where}: {key!r} is {shorten(record[key])}; expected {expected}")
+        raise CaptionFileError(f"{location}: the key {key!r} is missing")
+    expected = " or ".join(_TYPE_NAMES[kind] for kind in types)
+    raise CaptionFileError(f"{location}: {key!r} is {shorten(record[key])}; expected {expected}")
 
 
 READERS: dict[str, Callable[[str], Iterator[Row]]] = {
-    "coco": _coco,
-    "karpathy": _karpathy,
-    "flickr": _flickr,
-    "csv": partial(_table, delimiters=",;|"),
-    "tsv": partial(_table, delimiters="\t"),
-    "jsonl": _jsonl,
+    "coco": _read_coco,
+    "karpathy": _read_karpathy,
+    "flickr": _read_flickr,
+    "csv": partial(_read_table, delimiters=",;|"),
+    "tsv": partial(_read_table, delimiters="\t"),
+    "jsonl": _read_jsonl,
 }

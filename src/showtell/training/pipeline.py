@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from showtell.data import captions_h5 as dataset
-from showtell.data.caption_files import Example
+from showtell.data import Example, build_caption_data, read_captions_h5, select_with_images, write_captions_h5
 from showtell.data.features import Features, extract
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
@@ -37,10 +36,10 @@ def prepare_run(
         recipe = start.applied_to(recipe)
     if recipe.model.decoder == "show_attend_tell" and not recipe.encoder.grid:
         raise ConfigurationError("show_attend_tell looks at the cells of a grid; give --grid too")
-    examples = dataset.with_images(examples, [images], skip_missing, say)
-    data = dataset.build_caption_data(examples, recipe.data, start.vocabulary if start else None)
-    say(dataset.summary(data))
-    dataset.write(folder / "captions.h5", data, source=str(images))
+    examples = select_with_images(examples, [images], skip_missing)
+    data = build_caption_data(examples, recipe.data, start.vocabulary if start else None)
+    say(data.summary())
+    write_captions_h5(folder / "captions.h5", data, source=str(images))
     names = [name for split in data.splits.values() for name in split.images or ()]
     encoder = start.load_encoder(recipe.encoder.encoder_weights) if start else load_encoder(recipe.encoder)
     say(f"extracting features of {len(names)} images with {encoder.info}")
@@ -149,7 +148,7 @@ def export_run(
 
 
 def _load(sources: DataPaths) -> tuple[Vocabulary, EncoderInfo | None, TrainingSplit, TrainingSplit | None]:
-    data = dataset.read(sources.captions)
+    data = read_captions_h5(sources.captions)
     opened = [Features.open(path) for path in sources.features]
     first, last = opened[0], opened[-1]
     if first.encoder is not None and last.encoder is not None:
