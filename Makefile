@@ -47,12 +47,12 @@ dist: .venv/release
 # The tests with the oldest versions that pyproject.toml allows.
 lowest: .venv/release
 	$(PYTHON) -m venv --clear .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[train,serve,scale,dev]'
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[train,serve,ray,dev]'
 	.venv-lowest/bin/python -m pytest
 
 # The versions that the tests were last seen to pass with, for: pip install -c constraints.txt '.[train]'
 lock: .venv/release
-	$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra scale --extra dev --universal --upgrade --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra ray --extra dev --universal --upgrade --no-header \
 		--no-annotate --quiet --output-file constraints.txt
 
 audit: .venv/release
@@ -87,7 +87,7 @@ clean:
 	@touch $@
 
 .venv/everything: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[train,serve,scale,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,serve,ray,dev]'
 	@touch $@ .venv/runtime
 
 .venv/release: .venv/everything

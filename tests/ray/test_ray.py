@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from helpers import EXAMPLES
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'showtell[scale]'")
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+pytest.importorskip("ray", reason="needs Ray: pip install 'showtell[ray]'")
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # for the cluster of these tests
 
 import pyarrow
 import pyarrow.parquet
@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 from showtell.data.features import Features
 from showtell.errors import ConfigurationError
 from showtell.inference.captioner import BATCH_SIZE, Captioner
-from showtell.ray.folder import Folder
+from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard, list_shards
 from showtell.ray.work import Captioning, Count
 
@@ -99,18 +99,17 @@ def wait_for(condition, seconds=60):
 def test_a_worker_is_killed_and_the_captions_are_those_of_the_local_engine(cluster, photos, local_entries, tmp_path):
     out = tmp_path / "out"
     job = start(
-        "caption", photos, "--engine", "ray", "--address", cluster.address, "-o", out, "--format", "jsonl",
+        "ray", "caption", photos, "--address", cluster.address, "-o", out, "--format", "jsonl",
         "--shard-size", BATCH_SIZE,
     )  # fmt: skip
     wait_for(lambda: len(workers(cluster)) == 2)
+    victim = max(workers(cluster).items())[1]
     wait_for(lambda: [*out.glob("captions/*.jsonl")])
-    before = workers(cluster)
-    victim = sorted(before)[-1]
-    os.kill(before[victim], signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     assert len([*out.glob("captions/*.jsonl")]) < 4, "the worker was killed too late"
     _, told = job.communicate(timeout=120)
     assert job.returncode == 1, told
-    assert "96 images captioned" in told and "1 images could not be read" in told and "Traceback" not in told
+    assert "96 images captioned" in told and "warning: 1 images could not be read" in told and "Traceback" not in told
     assert [path.name for path in sorted(out.glob("captions/*"))] == [f"{n:05}-of-00007.jsonl" for n in range(7)]
     assert read_lines([*out.glob("captions/*"), *out.glob("errors/*")]) == local_entries
 
@@ -119,21 +118,21 @@ def test_a_worker_is_killed_and_the_captions_are_those_of_the_local_engine(clust
     content, times = lost.read_bytes(), [path.stat().st_mtime_ns for path in kept]
     lost.unlink()
     again = start(
-        "caption", photos, "--engine", "ray", "--address", cluster.address, "-o", out, "--format", "jsonl",
+        "ray", "caption", photos, "--address", cluster.address, "-o", out, "--format", "jsonl",
         "--shard-size", BATCH_SIZE,
     )  # fmt: skip
     _, told = again.communicate(timeout=120)
-    assert again.returncode == 1 and "6 of 7 shards were there already" in told
+    assert again.returncode == 1 and "skipped 6 of 7 shards" in told
     assert lost.read_bytes() == content and [path.stat().st_mtime_ns for path in kept] == times
 
 
 def test_ctrl_c_leaves_whole_shards_and_the_command_that_goes_on(cluster, photos, tmp_path):
     out = tmp_path / "out"
-    job = start("caption", photos, "--engine", "ray", "--address", cluster.address, "-o", out, "--shard-size", 4)
+    job = start("ray", "caption", photos, "--address", cluster.address, "-o", out, "--shard-size", 4)
     wait_for(lambda: [*out.glob("captions/*.parquet")])
     job.send_signal(signal.SIGINT)
     _, told = job.communicate(timeout=60)
-    assert job.returncode == 130 and f"resume with: showtell caption {photos}" in told and "Traceback" not in told
+    assert job.returncode == 130 and f"resume with: showtell ray caption {photos}" in told and "Traceback" not in told
     done = [*out.glob("captions/*.parquet")]
     assert 0 < len(done) < 25
     assert all(pyarrow.parquet.read_table(file).num_rows in (3, 4) for file in done)
@@ -145,7 +144,7 @@ def test_features_equal_those_of_the_local_engine_and_can_be_trained_on(cluster,
     (data / "images" / "0007.png").write_bytes(b"no image")
     showtell("prepare", "--captions", data, "-o", tmp_path / "captions.h5", "--min-count", 1)
     showtell("extract", data, "-o", tmp_path / "local.npy", status=1)
-    ray = ["extract", data, "-o", out, "--engine", "ray", "--address", cluster.address, "--shard-size", 8]
+    ray = ["ray", "extract", data, "-o", out, "--address", cluster.address, "--shard-size", 8]
     assert "19 images encoded" in showtell(*ray, status=1).stderr
     local, shards = Features.open(tmp_path / "local.npy"), Features.open(out / "features")
     assert shards.images == local.images and shards.encoder == local.encoder and shards.array.shape == local.array.shape
@@ -177,7 +176,7 @@ def captions_of_photos(captioning):
 def results(captioning, shards, folder):
     """Do shards here, without Ray; return the captions and the errors."""
     for number, shard in enumerate(shards):
-        captioning(shard, str(number), Folder(str(folder)))
+        captioning(shard, str(number), JobFolder(str(folder)))
     return [
         [row for file in sorted(folder.glob(f"{kind}/*")) for row in pyarrow.parquet.read_table(file).to_pylist()]
         for kind in ("captions", "errors")
@@ -201,7 +200,7 @@ def test_a_tar_is_a_shard_and_what_is_damaged_is_among_the_errors(captioning, ca
     tar_of(cut, members)
     cut.write_bytes(cut.read_bytes()[:5000])
     shards = list_shards([str(tmp_path)], 1000)
-    assert [shard.places for shard in shards] == [(str(tmp_path / f"{name}.tar"),) for name in "abc"]
+    assert [shard.urls for shard in shards] == [(str(tmp_path / f"{name}.tar"),) for name in "abc"]
     assert shards[0].name_of(f"{tmp_path}/a.tar/0.jpg") == "0.jpg"
     captions, errors = results(captioning, shards, tmp_path / "out")
     place = [f"{tmp_path}/a.tar/{n}.jpg" for n in range(3)] + [f"{tmp_path}/b.tar/{n}.jpg" for n in range(3, 6)]
@@ -244,27 +243,25 @@ def test_parquet_with_addresses_reads_what_is_there(tmp_path):
     assert [first, second] == addresses
     assert content == PHOTOS[0].read_bytes() and "no such file" in str(error)
     pyarrow.parquet.write_table(pyarrow.table({"width": [1, 2]}), file)
-    with pytest.raises(ConfigurationError, match=r"neither a column of image bytes nor one of path.*but width"):
+    with pytest.raises(ConfigurationError, match=r"no column of image bytes and none named path.*columns: width"):
         list_shards([str(file)], 1000)
     file.write_bytes(b"no Parquet")
-    with pytest.raises(ConfigurationError, match="not a Parquet file"):
+    with pytest.raises(ConfigurationError, match="not a readable Parquet file"):
         list_shards([str(file)], 1000)
 
 
 def test_a_folder_has_the_same_shards_here_and_at_an_address(photos):
     here, there = list_shards([str(photos)], 40), list_shards([photos.as_uri()], 40)
-    assert [len(shard.places) for shard in here] == [40, 40, 17]
-    names = [
-        {Path(place.removeprefix("file://")) for shard in shards for place in shard.places} for shards in (here, there)
-    ]
+    assert [len(shard.urls) for shard in here] == [40, 40, 17]
+    names = [{Path(url.removeprefix("file://")) for shard in shards for url in shard.urls} for shards in (here, there)]
     assert names[0] == names[1]
-    assert there[0].places[0].startswith("file:///")
-    assert len(list_shards([str(photos)], 1000, recursive=False)[0].places) == 33
-    assert len(list_shards([photos.as_uri()], 1000, recursive=False)[0].places) == 33
+    assert there[0].urls[0].startswith("file:///")
+    assert len(list_shards([str(photos)], 1000, recursive=False)[0].urls) == 33
+    assert len(list_shards([photos.as_uri()], 1000, recursive=False)[0].urls) == 33
 
 
 def test_results_may_be_written_to_an_address_and_hold_the_paths_that_were_given(captioning, captions_of_photos):
-    folder = Folder("memory://bucket/out")
+    folder = JobFolder("memory://bucket/out")
     shard = Shard("files", tuple(photo.as_uri() for photo in PHOTOS))
     assert captioning(shard, "00000-of-00001", folder) == Count(len(PHOTOS), 0)
     assert folder.files("captions", ".parquet") == {"00000-of-00001"} and not folder.files("errors", "")
@@ -272,37 +269,52 @@ def test_results_may_be_written_to_an_address_and_hold_the_paths_that_were_given
 
     with fsspec.open("memory://bucket/out/captions/00000-of-00001.parquet", "rb") as file:
         rows = pyarrow.parquet.read_table(file).to_pylist()
-    assert [row["path"] for row in rows] == list(shard.places)
+    assert [row["path"] for row in rows] == list(shard.urls)
     assert [row["caption"] for row in rows] == [caption for caption, _ in captions_of_photos]
 
 
 def test_a_folder_is_for_one_job(tmp_path):
-    folder = Folder(str(tmp_path / "out"))
+    folder = JobFolder(str(tmp_path / "out"))
     folder.claim({"work": "captions", "search": {"suppress_tokens": (1,)}})
     folder.claim({"work": "captions", "search": {"suppress_tokens": (1,)}})
-    with pytest.raises(ConfigurationError, match="another job, which differs in search"):
+    with pytest.raises(ConfigurationError, match="another job, with a different search"):
         folder.claim({"work": "captions", "search": {"suppress_tokens": ()}})
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigurationError, match="there are files in it"):
-        Folder(str(tmp_path)).claim({})
+    with pytest.raises(ConfigurationError, match="folder is not empty"):
+        JobFolder(str(tmp_path)).claim({})
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--engine", "ray"], "needs a folder for the results"),
-        (["--engine", "ray", "-o", "out", "--jsonl", "a.jsonl"], "--jsonl: not with --engine ray"),
-        (["--output", "out", "--actors", 2], "--output, --actors: not with --engine local"),
-        (["--engine", "ray", "-o", "out", "--address", "127.0.0.1:1"], "no Ray cluster answers there"),
-        (["--engine", "ray", "-o", "out", "--cpus", 0], "--cpus must be more than 0"),
+        (["--address", "127.0.0.1:1"], "no Ray cluster answers"),
+        (["--cpus", 0], "--cpus must be more than 0"),
+        (["--min-words", 3, "--max-words", 2], "--min-words 3 is larger than --max-words 2"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(showtell, arguments, reason, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(showtell, arguments, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = showtell("caption", PHOTOS[0], *arguments, status=2).stderr
-    assert reason in told and told.count("\n") == 1
+    errors = showtell("ray", "caption", PHOTOS[0], "-o", "out", *arguments, status=2).stderr
+    assert reason in errors and errors.startswith("error: ") and errors.count("\n") == 1
 
 
-def test_more_than_any_machine_has_is_refused(showtell, cluster, tmp_path):
-    options = ["--engine", "ray", "--address", cluster.address, "-o", tmp_path / "out", "--cpus", 2]
-    assert "no machine of the cluster has 2 CPUs" in showtell("caption", PHOTOS[0], *options, status=2).stderr
+def test_workers_larger_than_any_machine_are_refused(showtell, cluster, tmp_path):
+    options = ["--address", cluster.address, "-o", tmp_path / "out", "--cpus", 2]
+    errors = showtell("ray", "caption", PHOTOS[0], *options, status=2).stderr
+    assert "no machine of the cluster has 2 CPUs; reduce --cpus or --gpus" in errors
+
+
+def test_usage_statistics_are_off_for_the_program_and_its_workers():
+    program = """
+import os
+os.environ.pop("RAY_USAGE_STATS_ENABLED", None)
+from showtell.ray import require_ray
+require_ray("this test")
+import ray
+from ray._common.usage import usage_lib
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+worker = ray.remote(usage_lib.usage_stats_enabled)
+print(usage_lib.usage_stats_enabled(), ray.get(worker.remote()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False False\n", done.stderr

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from showtell import __version__
-from showtell.cli import alt_text, captioning, scoring, serving, training
+from showtell.cli import alt_text, captioning, ray, scoring, serving, training
 from showtell.cli.logs import install_handler, logger
 from showtell.cli.options import INTERRUPTED, exit_stack, fail, reason
 from showtell.errors import Interrupted, ShowtellError
@@ -106,3 +106,4 @@ for command in (
     app.command()(command)
 app.command("alt-text")(alt_text.alt_text)
 app.command("tutorial-data")(training.tutorial_data)
+app.add_typer(ray.app, name="ray")

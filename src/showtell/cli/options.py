@@ -15,25 +15,29 @@ from showtell.errors import Interrupted
 
 Models = Annotated[
     list[Path] | None,
-    typer.Option("--model", help="Bundle to caption with; several make an ensemble. (the one shipped)"),
+    typer.Option(
+        "--model", help="Bundle to caption with. Repeat it for an ensemble.", show_default="the bundled model"
+    ),
 ]
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--images", help="Folder of the images; give it twice if training and validation have one each."),
+    typer.Option("--images", help="Folder of the images. Use it twice if training and validation have one each."),
 ]
-Images = Annotated[Path, typer.Option(help="Folder of the images that the captions name.", file_okay=False)]
+Images = Annotated[Path, typer.Option(help="Folder of the images that the captions refer to.", file_okay=False)]
 CaptionFormat = Annotated[
     Literal["coco", "karpathy", "flickr", "csv", "tsv", "jsonl"] | None,
-    typer.Option("--format", help="Format of the caption file. (recognised)"),
+    typer.Option("--format", help="Format of the caption file.", show_default="detected"),
 ]
 StartFrom = Annotated[
-    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Captioner to go on from, on new data.")
+    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Bundle or run to continue training from.")
 ]
 Font = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="TrueType or OpenType font for pictures. (one found that has the letters)"),
+    typer.Option(
+        metavar="FILE", help="TrueType or OpenType font for drawn captions.", show_default="a suitable system font"
+    ),
 ]
-SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out captioned images that are not there.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip captions whose image is missing.")]
 
 INTERRUPTED = 130  # the exit status that shells report for a program ended by Ctrl-C
 

@@ -71,9 +71,9 @@ def list_inputs(
     engine_options: RayOptions, places: Iterable[str], recursive: bool = True, root: str = ""
 ) -> "list[Shard]":
     """Load Ray, and list the shards of what is to be read. Raises ConfigurationError, MissingExtra."""
-    from showtell.ray import require
+    from showtell.ray import require_ray
 
-    require("--engine ray")
+    require_ray("--engine ray")
     from showtell.ray.inputs import list_shards
 
     return list_shards(places, engine_options.shard_size or SHARD_SIZE, recursive, root)
@@ -90,7 +90,7 @@ def run_job(work: "Work", shards: "list[Shard]", output: str | None, options: Ra
         raise ConfigurationError("--cpus must be more than 0, unless workers have GPUs")
     pool = Pool(options.address, options.actors, cpus, gpus)
     with resume_hint_on_interrupt(), progress_bar(f"{work.kind}", "shards") as advance:
-        report = run(work, shards, output, pool, advance, say)
+        report = run(work, shards, output, pool, advance)
     place, count = output.rstrip("/"), report.count
     before = f"; {report.before} of {report.shards} shards were there already" if report.before else ""
     say(f"showtell: {count.done} images {work.unit}, in {place}/{work.kind}{before}")
@@ -109,6 +109,6 @@ def places_and_root(
     root = images.rstrip("/") + "/"
     if captions is None:
         return [images], root
-    from showtell.data.captions_h5 import image_names
+    from showtell.data import read_image_names
 
-    return [root + name for name in image_names(captions, split)], root
+    return [root + name for name in read_image_names(captions, split)], root

@@ -1,17 +1,18 @@
-"""Jobs on many machines (extra [scale]): captions and features by Ray Data. All that imports Ray is here."""
+"""Jobs on a Ray cluster (extra [ray]): captions and features of many images. Only this folder imports Ray."""
 
 import os
 
 from showtell.errors import import_extra
 
-PACKAGES = ("ray.data", "pyarrow", "fsspec")
+__all__ = ["require_ray"]
+
+# Ray sends usage statistics to its maker by default. Workers import this package too.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def require(feature: str) -> None:
-    """Load Ray Data, quietly. Raises MissingExtra, which says what to install, if it is not there."""
-    # Nothing is told to anybody else, and what Ray writes to the screen by itself is no message for users.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def require_ray(feature: str) -> None:
+    """Load Ray Data without its log output. Raises MissingExtra if the extra [ray] is not installed."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
-    for package in PACKAGES:
-        import_extra(package, feature, "scale")
+    for package in ("ray.data", "pyarrow", "fsspec"):
+        import_extra(package, feature, "ray")

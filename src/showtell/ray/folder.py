@@ -1,4 +1,4 @@
-"""Where a job writes: a folder, or an address that fsspec can write to."""
+"""The output of a job: a folder, or a URL that fsspec can write to."""
 
 import json
 from collections.abc import Mapping
@@ -14,36 +14,38 @@ from showtell.utils.files import atomic_write
 JOB = "job.json"
 
 
-class Folder:
-    """The folder of a job: job.json, which says what the job is, and a folder for each kind of its results.
+class JobFolder:
+    """The output folder of a job: job.json, which describes the job, and one subfolder per kind of result.
 
-    Files in it are there whole or not at all.
+    Files are written atomically.
     """
 
-    def __init__(self, place: str):
-        self.place = place.rstrip("/")
-        self._system, self._path = fsspec.core.url_to_fs(self.place)
+    def __init__(self, url: str):
+        self.url = url.rstrip("/")
+        self._system, self._path = fsspec.core.url_to_fs(self.url)
 
     def claim(self, job: Mapping[str, Any]) -> None:
-        """Begin a job here, or go on with it. Raises ConfigurationError if there is anything else."""
-        wanted = json.loads(json.dumps(job))
+        """Start a job in this folder, or resume it. Raises ConfigurationError if the folder holds anything else."""
+        expected = json.loads(json.dumps(job))
         if not self._system.exists(f"{self._path}/{JOB}"):
             if self._system.exists(self._path) and self._system.ls(self._path, detail=False):
-                raise ConfigurationError(f"{self.place}: there are files in it; name a new folder for the results")
-            self.write(JOB, (json.dumps(wanted, indent=2) + "\n").encode())
+                raise ConfigurationError(f"{self.url}: folder is not empty; choose a new folder for the results")
+            self.write(JOB, (json.dumps(expected, indent=2) + "\n").encode())
             return
         try:
-            there = json.loads(self._system.cat_file(f"{self._path}/{JOB}"))
+            existing = json.loads(self._system.cat_file(f"{self._path}/{JOB}"))
         except ValueError:
-            there = {}
-        different = [name for name in wanted if not isinstance(there, dict) or there.get(name) != wanted[name]]
+            existing = {}
+        different = [
+            name for name in expected if not isinstance(existing, dict) or existing.get(name) != expected[name]
+        ]
         if different:
             raise ConfigurationError(
-                f"{self.place}: holds another job, which differs in {', '.join(different)}; name a new folder"
+                f"{self.url}: holds another job, with a different {', '.join(different)}; choose a new folder"
             )
 
     def files(self, kind: str, suffix: str) -> set[str]:
-        """Return the names of all files of a kind of result, without `suffix`, which they have."""
+        """Return the names of all files of one kind of result that end in `suffix`, without it."""
         self._system.invalidate_cache()
         if not self._system.exists(f"{self._path}/{kind}"):
             return set()
@@ -55,10 +57,10 @@ class Folder:
         if isinstance(self._system, LocalFileSystem):
             with atomic_write(Path(self._path, name)) as temporary:
                 temporary.write_bytes(content)
-        else:  # stores of objects know no half ones
+        else:  # object stores write atomically
             self._system.pipe_file(f"{self._path}/{name}", content)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         if self._system.exists(f"{self._path}/{name}"):
             self._system.rm_file(f"{self._path}/{name}")

@@ -1,6 +1,7 @@
-"""What a job reads: image files, WebDataset tars and Parquet files, here or wherever fsspec reaches, in shards.
+"""The input of a job: image files, WebDataset .tar files and Parquet files, local or at any URL, in shards.
 
-Shards are known before the work begins and are the same every time, so that a job can tell which of them are done.
+The shards are listed before the work starts, and are the same every time. A restarted job can therefore skip those that
+are done.
 """
 
 import tarfile
@@ -26,74 +27,75 @@ Source = Path | bytes | ImageError
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the input that one worker reads from its beginning to its end.
+    """A part of the input that one worker processes.
 
     Attributes:
-        kind: what it is of.
-        places: paths or addresses: of the images, or of the one tar or Parquet file.
-        root: what the paths of its images begin with that is no part of their names in a feature file.
-        row_group: of a Parquet file, the part that it is.
+        kind: image files, a .tar file, or a row group of a Parquet file.
+        urls: paths or URLs of the image files, or of the one .tar or Parquet file.
+        root: prefix of the image paths that is not part of their names in a feature file.
+        row_group: the row group of the Parquet file.
     """
 
     kind: Literal["files", "tar", "parquet"]
-    places: tuple[str, ...]
+    urls: tuple[str, ...]
     root: str = ""
     row_group: int = 0
 
     def images(self) -> Iterator[tuple[str, Source]]:
-        """Yield the path of each image, and its file, or its bytes, or why it cannot be read.
+        """Yield the path of each image, with its file, its content, or the error if it cannot be read.
 
-        Raises OSError if a tar, a Parquet file or a network cannot be read: the job cannot go on then.
+        Raises:
+            OSError: if the .tar file, the Parquet file or the network cannot be read; this stops the job.
         """
         if self.kind == "tar":
-            return _members(self.places[0])
+            return _members(self.urls[0])
         if self.kind == "parquet":
-            return _rows(self.places[0], self.row_group)
-        return _files(self.places)
+            return _rows(self.urls[0], self.row_group)
+        return _files(self.urls)
 
     def name_of(self, path: str) -> str:
-        """Return the name that an image goes by in a feature file."""
+        """Return the name of an image in a feature file."""
         return path.removeprefix(self.root)
 
 
-def is_address(place: str | Path) -> bool:
-    """Tell whether this is an address for fsspec and no path."""
-    return "://" in str(place)
+def is_url(url: str | Path) -> bool:
+    """Return whether this is an URL instead of a path."""
+    return "://" in str(url)
 
 
-def list_shards(places: Iterable[str], size: int, recursive: bool = True, root: str = "") -> list[Shard]:
-    """Return the shards of files and folders: `size` image files each, or a tar, or a row group of a Parquet file.
+def list_shards(urls: Iterable[str], size: int, recursive: bool = True, root: str = "") -> list[Shard]:
+    """Return the shards of files and folders: `size` image files each, a .tar file, or a row group of a Parquet file.
 
     Args:
-        places: paths and addresses, of folders too, which are searched in order of names.
-        size: image files of a shard.
-        recursive: search the folders in a folder, too.
-        root: what the paths of image files begin with that is no part of their names in a feature file.
+        urls: paths and URLs of files and folders; folders are searched in alphabetical order.
+        size: image files per shard.
+        recursive: search subfolders.
+        root: prefix of the paths of image files that is not part of their names in a feature file.
 
     Raises:
-        ConfigurationError: if there are no images, or a Parquet file has none that can be found.
+        ConfigurationError: if there are no images, or a Parquet file has no column of images.
     """
-    found = [file for place in places for file in _search(place, recursive)]
-    archives = [place for place in found if place.endswith(".tar")]
-    tables = [place for place in found if place.endswith(".parquet")]
-    files = [place for place in found if not place.endswith((".tar", ".parquet"))]
+    found = [file for url in urls for file in _search(url, recursive)]
+    archives = [url for url in found if url.endswith(".tar")]
+    tables = [url for url in found if url.endswith(".parquet")]
+    files = [url for url in found if not url.endswith((".tar", ".parquet"))]
     shards = [Shard("files", tuple(batch), root) for batch in batched(files, size)]
-    shards += [Shard("tar", (place,), f"{place}/") for place in archives]
-    for place, groups in zip(tables, parallel_map(_row_groups, tables, 1, READ_AT_A_TIME), strict=True):
-        shards += [Shard("parquet", (place,), f"{place}/", group) for group in range(groups)]
+    shards += [Shard("tar", (url,), f"{url}/") for url in archives]
+    for url, groups in zip(tables, parallel_map(_row_groups, tables, 1, READ_AT_A_TIME), strict=True):
+        shards += [Shard("parquet", (url,), f"{url}/", group) for group in range(groups)]
     if not shards:
-        raise ConfigurationError("there are no images, .tar or .parquet files in what was named")
+        raise ConfigurationError("no images, .tar or .parquet files found; check the paths")
     return shards
 
 
-def _search(place: str, recursive: bool) -> Iterator[str]:
+def _search(url: str, recursive: bool) -> Iterator[str]:
     suffixes = {*SUFFIXES, ".tar", ".parquet"}
-    if not is_address(place):
-        yield from map(str, find_images([place], recursive, suffixes))
+    if not is_url(url):
+        yield from map(str, find_images([url], recursive, suffixes))
         return
-    system, path = fsspec.core.url_to_fs(place)
+    system, path = fsspec.core.url_to_fs(url)
     if not system.isdir(path):
-        yield place
+        yield url
         return
     for file in sorted(system.find(path, maxdepth=None if recursive else 1)):
         parts = PurePosixPath(file.removeprefix(path)).parts
@@ -101,62 +103,65 @@ def _search(place: str, recursive: bool) -> Iterator[str]:
             yield system.unstrip_protocol(file)
 
 
-def _files(places: Iterable[str]) -> Iterator[tuple[str, Source]]:
-    return parallel_map(lambda place: (place, _read(place)), places, 1, READ_AT_A_TIME)
+def _files(urls: Iterable[str]) -> Iterator[tuple[str, Source]]:
+    return parallel_map(lambda url: (url, _read(url)), urls, 1, READ_AT_A_TIME)
 
 
-def _read(place: str) -> Source:
-    if not is_address(place):
-        return Path(place)
+def _read(url: str) -> Source:
+    if not is_url(url):
+        return Path(url)
     try:
-        with fsspec.open(place, "rb") as file:
+        with fsspec.open(url, "rb") as file:
             return bytes(file.read())
     except FileNotFoundError:
-        return ImageError(f"{place!r}: no such file")
+        return ImageError(f"{url!r}: no such file")
 
 
-def _members(place: str) -> Iterator[tuple[str, Source]]:
-    with fsspec.open(place, "rb") as file:
+def _members(url: str) -> Iterator[tuple[str, Source]]:
+    with fsspec.open(url, "rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r|*") as archive:
                 for member in archive:
                     name = PurePosixPath(member.name)
                     if not member.isfile() or name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
                         continue
-                    path = f"{place}/{member.name}"
+                    path = f"{url}/{member.name}"
                     if member.size > MAX_MEMBER_BYTES:
-                        yield path, ImageError(f"{path!r}: {member.size:,} bytes are more than {MAX_MEMBER_BYTES:,}")
+                        yield (
+                            path,
+                            ImageError(f"{path!r}: too large: {member.size:,} bytes exceed {MAX_MEMBER_BYTES:,}"),
+                        )
                         continue
                     content: Any = archive.extractfile(member)
                     yield path, content.read()
         except (tarfile.TarError, EOFError) as error:
-            yield place, ImageError(f"{place!r}: damaged, what comes after is lost ({error})")
+            yield url, ImageError(f"{url!r}: damaged archive, the remaining images are lost ({error})")
 
 
-def _row_groups(place: str) -> int:
+def _row_groups(url: str) -> int:
     try:
-        with fsspec.open(place, "rb") as file:
+        with fsspec.open(url, "rb") as file:
             table = pyarrow.parquet.ParquetFile(file)
-            _columns(place, table.schema_arrow)
+            _columns(url, table.schema_arrow)
             return int(table.num_row_groups)
     except pyarrow.ArrowInvalid as error:
-        raise ConfigurationError(f"{place}: not a Parquet file that can be read ({_one_line(error)})") from None
+        raise ConfigurationError(f"{url}: not a readable Parquet file: {_one_line(error)}") from None
 
 
-def _columns(place: str, schema: Any) -> tuple[str | None, str | None]:
-    """Return the column of the images' bytes and that of their paths; one of them may be None."""
+def _columns(url: str, schema: Any) -> tuple[str | None, str | None]:
+    """Return the names of the columns with image contents and with image paths; one of them may be None."""
     images = [field.name for field in schema if _holds_bytes(field.type)]
     names = [name for name in NAME_COLUMNS if name in schema.names and _is_text(schema.field(name).type)]
     if not images and not names:
         raise ConfigurationError(
-            f"{place}: has neither a column of image bytes nor one of {', '.join(NAME_COLUMNS)}, but "
+            f"{url}: no column of image bytes and none named {', '.join(NAME_COLUMNS)}; columns: "
             f"{', '.join(schema.names)}"
         )
     return next(iter(images), None), next(iter(names), None)
 
 
 def _holds_bytes(kind: Any) -> bool:
-    # Hugging Face's data sets keep an image as {"bytes": .., "path": ..}.
+    # Hugging Face data sets store an image as {"bytes": ..., "path": ...}.
     if pyarrow.types.is_struct(kind):
         return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
     return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
@@ -166,10 +171,10 @@ def _is_text(kind: Any) -> bool:
     return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
 
 
-def _rows(place: str, group: int) -> Iterator[tuple[str, Source]]:
-    with fsspec.open(place, "rb") as file:
+def _rows(url: str, group: int) -> Iterator[tuple[str, Source]]:
+    with fsspec.open(url, "rb") as file:
         table = pyarrow.parquet.ParquetFile(file)
-        image, name = _columns(place, table.schema_arrow)
+        image, name = _columns(url, table.schema_arrow)
         number = sum(table.metadata.row_group(before).num_rows for before in range(group))
         columns = [column for column in (image, name) if column is not None]
         for batch in table.iter_batches(READ_AT_A_TIME, row_groups=[group], columns=columns):
@@ -181,8 +186,8 @@ def _rows(place: str, group: int) -> Iterator[tuple[str, Source]]:
                 content, path = row[image], row.get(name)
                 if isinstance(content, dict):
                     content, path = content["bytes"], path or content.get("path")
-                path = path or f"{place}/{number}"
-                yield path, ImageError(f"{path!r}: no bytes in {place}") if content is None else content
+                path = path or f"{url}/{number}"
+                yield path, ImageError(f"{path!r}: no image bytes in {url}") if content is None else content
                 number += 1
 
 

@@ -1,4 +1,4 @@
-"""What a worker does with a shard: captions, or features. Whatever it needs travels to it with the job."""
+"""The work on one shard: captions or features. It is sent to the workers with everything that it needs."""
 
 import io
 import json
@@ -17,9 +17,9 @@ from showtell.errors import ImageError
 from showtell.images import batched
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
-from showtell.inference.search import SearchOptions
-from showtell.outputs.files import entry_of
-from showtell.ray.folder import Folder
+from showtell.inference.search_options import SearchOptions
+from showtell.outputs import make_record
+from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard, Source
 
 TableFormat = Literal["parquet", "jsonl"]
@@ -32,7 +32,7 @@ _SCORED = pyarrow.list_(
 
 @dataclass(frozen=True)
 class Count:
-    """How many images are done, and how many could not be read."""
+    """The number of processed images, and of images that could not be read."""
 
     done: int = 0
     failed: int = 0
@@ -42,11 +42,11 @@ class Count:
 
 
 class Work(Protocol):
-    """What is done with each shard; it is sent to the workers, and loads its model when it is first called.
+    """The work on each shard. It is pickled to the workers, and loads its model on the first call.
 
     Attributes:
-        kind: the folder that its results are in.
-        unit: what is done, as one says it to users.
+        kind: the subfolder of its results.
+        unit: a participle for messages, such as "captioned".
     """
 
     kind: str
@@ -54,27 +54,27 @@ class Work(Protocol):
 
     @property
     def suffix(self) -> str:
-        """What the names of results end in."""
+        """The suffix of result files."""
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the results, for job.json."""
+        """Return the settings that determine the results, for job.json."""
         ...
 
-    def __call__(self, shard: Shard, name: str, folder: Folder) -> Count:
-        """Do a shard, and write its results under this name, the file that says that it is done last."""
+    def __call__(self, shard: Shard, name: str, folder: JobFolder) -> Count:
+        """Process a shard and write its results under this name. The file that marks the shard as done comes last."""
         ...
 
 
 @dataclass
 class Captioning:
-    """Captions of a shard, in a table.
+    """Writes the captions of a shard to a table.
 
     Attributes:
         bundles: the model, or the models of an ensemble.
-        options: how to search.
-        min_confidence: if given, captions with less are marked.
-        table_format: Parquet, or JSON Lines as `showtell caption --jsonl` writes them.
-        batch_size: images that a thread captions at a time.
+        options: decoding options.
+        min_confidence: if given, captions with a lower confidence are marked for review.
+        table_format: Parquet, or JSON Lines as written by `showtell caption --jsonl`.
+        batch_size: images per batch and thread.
     """
 
     bundles: Sequence[Bundle]
@@ -90,7 +90,7 @@ class Captioning:
         return f".{self.table_format}"
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the results."""
+        """Return the settings that determine the results."""
         return {
             "models": [bundle.fingerprint for bundle in self.bundles],
             "search": vars(self.options),
@@ -102,8 +102,8 @@ class Captioning:
     def _captioner(self) -> Captioner:
         return Captioner(self.bundles)
 
-    def __call__(self, shard: Shard, name: str, folder: Folder) -> Count:
-        """Caption a shard."""
+    def __call__(self, shard: Shard, name: str, folder: JobFolder) -> Count:
+        """Caption the images of a shard."""
         errors: list[tuple[str, str]] = []
         paths: deque[str] = deque()
         rows = []
@@ -111,9 +111,9 @@ class Captioning:
         for result in self._captioner.caption(sources, self.options, self.batch_size):
             path = paths.popleft()
             if result.error is not None:
-                errors.append((path, _named(result.error, path)))
+                errors.append((path, _with_path(result.error, path)))
             else:
-                rows.append(entry_of(replace(result, source=path), self.min_confidence, self.options.n_best > 1))
+                rows.append(make_record(replace(result, source=path), self.min_confidence, self.options.n_best > 1))
         write_errors(folder, name, errors, self.table_format)
         folder.write(f"{self.kind}/{name}{self.suffix}", table(rows, self._schema, self.table_format))
         return Count(len(rows), len(errors))
@@ -128,13 +128,13 @@ class Captioning:
 
 @dataclass
 class Extracting:
-    """Features of a shard, in a feature file of its own.
+    """Writes the features of a shard to a feature file.
 
     Attributes:
-        load: gives the encoder, on the worker.
-        info: what it must be.
+        load: loads the encoder on the worker.
+        info: the expected identity of the encoder.
         dtype: "float16" or "float32".
-        batch_size: images that are encoded at a time.
+        batch_size: images per batch.
     """
 
     load: Callable[[], Encoder]
@@ -146,17 +146,17 @@ class Extracting:
     unit = "encoded"
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the results."""
+        """Return the settings that determine the results."""
         return {"encoder": self.info.to_dict(), "dtype": self.dtype}
 
     @cached_property
     def _encoder(self) -> Encoder:
         encoder = self.load()
-        encoder.info.require_same(self.info, "the encoder of a worker", "that of the job")
+        encoder.info.require_same(self.info, "the worker", "the job")
         return encoder
 
-    def __call__(self, shard: Shard, name: str, folder: Folder) -> Count:
-        """Encode a shard."""
+    def __call__(self, shard: Shard, name: str, folder: JobFolder) -> Count:
+        """Encode the images of a shard."""
         errors: list[tuple[str, str]] = []
         paths: deque[str] = deque()
         encoder = self._encoder
@@ -166,7 +166,7 @@ class Extracting:
             for result in batch:
                 path = paths.popleft()
                 if isinstance(result, ImageError):
-                    errors.append((path, _named(result, path)))
+                    errors.append((path, _with_path(result, path)))
                 else:
                     names.append(shard.name_of(path))
                     pixels.append(result)
@@ -184,8 +184,8 @@ class Extracting:
         return Count(len(names), len(errors))
 
 
-def write_errors(folder: Folder, name: str, errors: Sequence[tuple[str, str]], table_format: TableFormat) -> None:
-    """Write the table of the images of a shard that could not be read, or see that there is none."""
+def write_errors(folder: JobFolder, name: str, errors: Sequence[tuple[str, str]], table_format: TableFormat) -> None:
+    """Write the table of images of a shard that could not be read; remove it if there are none."""
     file = f"{ERRORS}/{name}.{table_format}"
     if not errors:
         folder.remove(file)
@@ -195,10 +195,10 @@ def write_errors(folder: Folder, name: str, errors: Sequence[tuple[str, str]], t
 
 
 def table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], table_format: TableFormat) -> bytes:
-    """Return rows as a Parquet file with these columns, or in JSON Lines."""
+    """Return rows as the content of a Parquet file with this schema, or of a JSON Lines file."""
     if table_format == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
-    # A path need not be text for the file system, but for Parquet.
+    # Parquet needs valid Unicode, which paths need not be.
     encoded = [
         {
             key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
@@ -212,7 +212,7 @@ def table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], table_fo
 
 
 def _readable(shard: Shard, errors: list[tuple[str, str]], paths: deque[str]) -> Iterator[Any]:
-    """Yield what can be decoded, with its path put into `paths`; put the rest into `errors`."""
+    """Yield the readable images of a shard. Append their paths to `paths`, and the others to `errors`."""
     source: Source
     for path, source in shard.images():
         if isinstance(source, ImageError):
@@ -222,6 +222,6 @@ def _readable(shard: Shard, errors: list[tuple[str, str]], paths: deque[str]) ->
             yield source
 
 
-def _named(error: ImageError, path: str) -> str:
-    # Of bytes, the decoder does not know what they are called.
+def _with_path(error: ImageError, path: str) -> str:
+    # The decoder knows no name for image contents.
     return str(error).replace("the image", repr(path), 1) if str(error).startswith("the image:") else str(error)
