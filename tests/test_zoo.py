@@ -43,7 +43,7 @@ def test_each_gets_a_caption_or_one_clear_line(folder, tmp_path):
     assert not wrong
     assert len(entries) == len(exhibits)
     failed = sum("error" in entry for entry in entries)
-    told = [line for line in done.stderr.decode().splitlines() if line.startswith("showtell: '")]
+    told = [line for line in done.stderr.decode().splitlines() if line.startswith("warning: '")]
     assert len(told) == failed == sum(each.outcome != zoo.CAPTION for each in exhibits)
     turned = {entry["caption"] for name, entry in by_name.items() if name.startswith(b"orientation")}
     assert len(turned) == 1
@@ -70,7 +70,7 @@ def test_texts_tables_and_pictures_cope_with_all_of_it(folder, tmp_path):
     assert all(bool(row["caption"]) != bool(row["error"]) for row in rows)
     before = (tmp_path / "captions.csv").read_bytes()
     again = caption(copy, "--sidecar", "--csv", str(tmp_path / "captions.csv"))
-    assert f"{captioned} of {len(rows)} images have a caption already".encode() in again.stderr
+    assert f"{captioned} of {len(rows)} images: already captioned".encode() in again.stderr
     assert (tmp_path / "captions.csv").read_bytes() == before
 
 

@@ -51,7 +51,7 @@ def test_attention_is_drawn_for_every_image(showtell, tmp_path, looking_bundle, 
 
 def test_attention_needs_a_model_that_has_it(showtell, tmp_path, blind_bundle):
     done = showtell("caption", PHOTO, "--model", blind_bundle, "--attention", tmp_path / "maps", status=2)
-    assert done.stderr == "error: --attention needs a model with attention; name one with --model\n"
+    assert done.stderr == "error: --attention needs a model with attention; choose another one with --model\n"
     assert done.stdout == "" and not (tmp_path / "maps").exists()
 
 
@@ -87,10 +87,10 @@ def test_greedy_search_and_sampling(showtell):
 
 def test_confidence_is_for_the_bundles_own_search_and_a_note_says_so(showtell):
     for same in (["--n-best", 3], ["--beam-size", 3], ["--strategy", "beam"]):
-        assert "note:" not in showtell("caption", PHOTO, "--min-confidence", 0.5, *same).stderr
+        assert "warning:" not in showtell("caption", PHOTO, "--min-confidence", 0.5, *same).stderr
     for other in (["--n-best", 4], ["--beam-size", 2], ["--strategy", "greedy"]):
-        assert "note: the confidence is calibrated" in showtell("caption", PHOTO, "--min-confidence", 0, *other).stderr
-        assert "note:" not in showtell("caption", PHOTO, *other).stderr
+        assert "warning: the confidence is calibrated" in showtell("caption", PHOTO, "--min-confidence", 0, *other).stderr
+        assert "warning:" not in showtell("caption", PHOTO, *other).stderr
 
 
 def test_names_that_would_break_a_line_are_escaped(showtell, tmp_path):
@@ -113,7 +113,7 @@ def test_what_went_wrong_is_one_line_whatever_the_name(showtell, tmp_path):
     (tmp_path / "a\nb.jpg").write_bytes(PHOTO.read_bytes())
     (tmp_path / "a\nb.txt").mkdir()
     refused = [
-        (["--sidecar", "--overwrite"], 2, "showtell: {0}/a\\nb.txt: Is a directory"),
+        (["--sidecar", "--overwrite"], 2, "warning: {0}/a\\nb.txt: Is a directory"),
         (["--model", "a\nb.zip"], 2, "error: a\\nb.zip: no such bundle"),
         (["--csv", tmp_path / "a\nb.txt"], 2, "error: {0}/a\\nb.txt: not a file"),
     ]
@@ -135,9 +135,9 @@ def test_an_ensemble_of_a_model_with_itself_says_what_the_model_says(showtell):
         (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
         (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
         (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size, 2, not 3"),
-        (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv both name out"),
-        (["caption", PHOTO, "--n-best", 2, "--csv", "out"], "--csv and --sidecar hold one caption of an image"),
-        (["caption", "https://example.org/a.jpg"], "https://example.org/a.jpg: addresses, .tar and .parquet files"),
+        (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv are the same file, out"),
+        (["caption", PHOTO, "--n-best", 2, "--csv", "out"], "--csv and --sidecar hold one caption per image"),
+        (["caption", "https://example.org/a.jpg"], "https://example.org/a.jpg: addresses, .tar and .parquet files need"),
         (["info", "nowhere"], "no such bundle"),
         (["info", EXAMPLES], "bundle.json is missing; name what showtell export has made"),
         (["prepare", "-o", "c.h5"], "--captions"),
@@ -165,7 +165,7 @@ def test_mistakes_are_one_line_and_status_2(showtell, tmp_path, monkeypatch, arg
 
 def test_help_shows_what_holds_unless_one_says_otherwise(showtell):
     wide = {"COLUMNS": "300", "NO_COLOR": "1"}
-    assert "Captions followed at a time. (as the bundle says)" in showtell("caption", "--help", environment=wide).stdout
+    assert "Beam width. [default: (from the bundle)]" in showtell("caption", "--help", environment=wide).stdout
     assert "any optimizer of Keras, by name (adam)" in showtell("train", "--help", environment=wide).stdout
 
 
@@ -175,14 +175,15 @@ def test_camera_raw_in_a_folder_is_told_of_once(showtell, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
     done = showtell("caption", tmp_path)
     assert done.stdout.count("\n") == 1
-    assert done.stderr == "note: 2 camera RAW files are left out; export them as JPEG first\n"
+    assert done.stderr == "warning: skipped 2 camera RAW files; export RAW files as JPEG first\n"
     named = showtell("caption", tmp_path / "a.cr2", status=2).stderr
-    assert "a.cr2'" in named and "left out" not in named
+    assert "a.cr2'" in named and "skipped" not in named
 
 
 def test_info_tells_what_the_shipped_bundle_is(showtell):
     told = showtell("info").stdout
     assert "efficientnet_lite2" in told and "show_attend_tell" in told and "int8" in told and "cider" in told
+    assert "attention\tyes, over 49 grid cells\n" in told and "license\tFlickr8k: " in told
 
 
 def test_evaluate_explains_its_figures(showtell, tmp_path):

@@ -89,7 +89,7 @@ def test_a_file_that_is_not_a_font_is_refused(tmp_path):
 
 def test_the_font_option(showtell, tmp_path, looking_bundle):
     refused = showtell("caption", PHOTO, "--font", "DejaVuSans.ttf", status=2)
-    assert "--font is for the pictures" in refused.stderr
+    assert "--font has no effect without --annotate" in refused.stderr
     refused = showtell("caption", PHOTO, "--annotate", tmp_path / "out", "--font", PHOTO, status=2)
     assert refused.stderr.startswith(f"error: {PHOTO}: not a font") and not (tmp_path / "out").exists()
     name = font_with("a dog")

@@ -35,7 +35,7 @@ SMALL += ["--embedding-size", 16, "--units", 16, "--validation-images", 4]
 PHASES = ["--grid", "--decoder", "show_attend_tell", "--scheduled-sampling", 0.25]
 PHASES += ["--fine-tuning-epochs", 1, "--fine-tuned-layers", 2, "--fine-tuning-images", 8]
 PHASES += ["--self-critical-epochs", 1, "--self-critical-images", 8, "--samples-per-image", 2]
-DONE_BEFORE = ("exists already", "is there already", "the run is finished", "have a caption already")
+DONE_BEFORE = ("exists already", "is there already", "the run is finished", "already captioned")
 
 
 def run(*arguments: Any, limit: int | None = None, program: list[str] = SHOWTELL) -> subprocess.CompletedProcess:
