@@ -1,4 +1,4 @@
-"""Features of Inception V3 from JPEG files: `extract` against Keras' `predict`, one image after the other.
+"""Features of Inception V3 from JPEG files: `extract_features` against Keras' `predict`, one image after the other.
 
 The network has random weights, which take as long as learnt ones.
 
@@ -15,7 +15,7 @@ import numpy as np
 from _measure import interleaved, tell
 from PIL import Image
 
-from showtell.data.features import extract
+from showtell.data import extract_features
 from showtell.images import find_images
 from showtell.recipe import EncoderConfig
 from showtell.training.encoders import load_encoder
@@ -38,7 +38,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         seconds = interleaved(
-            {"ours": lambda: extract(images, encoder, Path(folder, f"{next(numbers)}.npy")), "theirs": one_by_one},
+            {
+                "ours": lambda: extract_features(images, encoder, Path(folder, f"{next(numbers)}.npy")),
+                "theirs": one_by_one,
+            },
             rounds=3,
         )
     tell(

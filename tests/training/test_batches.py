@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from showtell.data import CaptionSplit, Example, build_caption_data
-from showtell.data.features import Features
+from showtell.data import CaptionSplit, Example, Features, build_caption_data
 from showtell.errors import FeatureError
 from showtell.recipe import DataConfig
 from showtell.training.batches import Batches, References, TrainingSplit, join

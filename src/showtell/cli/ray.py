@@ -34,6 +34,7 @@ from showtell.errors import ConfigurationError
 from showtell.ray import require_ray
 from showtell.recipe import EncoderConfig
 from showtell.utils.progress import progress_bar
+from showtell.utils.text import plural
 
 if TYPE_CHECKING:
     from showtell.ray.inputs import Shard
@@ -73,7 +74,7 @@ def caption(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATHS...",
+            metavar="PATHS",
             help="Images, .tar and Parquet files, folders of them, or URLs; - reads paths from standard input.",
         ),
     ],
@@ -135,7 +136,7 @@ def extract(
     shard_size: ShardSize = 1024,
 ) -> None:
     """Extract image features on a Ray cluster. Running the same command again resumes an interrupted job."""
-    from showtell.data.features import BATCH_SIZE
+    from showtell.data.extraction import BATCH_SIZE
 
     pool = _load_ray(address, workers, cpus, gpus)
     load = encoder_loader(EncoderConfig(encoder, encoder_weights, grid), start_from)
@@ -166,10 +167,10 @@ def _run_job(work: "Work", shards: "list[Shard]", output: str, pool: "Pool") -> 
     folder, count = output.rstrip("/"), report.count
     if report.before:
         logger.info("skipped %d of %d shards that an earlier run had finished", report.before, report.shards)
-    logger.info("%d images %s; the results are in %s/%s", count.done, work.unit, folder, work.kind)
+    logger.info("%s %s; the results are in %s/%s", plural(count.done, "image"), work.unit, folder, work.kind)
     if report.errors:
-        number = count.failed or "some"
-        logger.warning("%s images could not be read and will not be retried; see %s/errors", number, folder)
+        failed = plural(count.failed, "image") if count.failed else "images of an earlier run"
+        logger.warning("%s could not be read and will not be retried; see %s/errors", failed, folder)
         raise typer.Exit(1)
 
 

@@ -112,8 +112,7 @@ def extract(
     With --engine ray, images may be a .tar or .parquet file, a folder of those, an address such as s3://bucket/folder,
     or -, which reads paths from standard input.
     """
-    from showtell.data.features import BATCH_SIZE
-    from showtell.data.features import extract as extract_features
+    from showtell.data.extraction import BATCH_SIZE, extract_features
     from showtell.images import list_images
     from showtell.training.encoders import load_encoder
 

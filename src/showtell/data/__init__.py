@@ -12,14 +12,20 @@ from showtell.data.captions_h5 import (
     vocabulary_path,
     write_captions_h5,
 )
+from showtell.data.extraction import FeatureWriter, extract_features
+from showtell.data.features import Features, Rows
 from showtell.data.splits import load_examples, match_images, select_with_images, split_holdout
 
 __all__ = [
     "CaptionData",
     "CaptionSplit",
     "Example",
+    "FeatureWriter",
+    "Features",
+    "Rows",
     "build_caption_data",
     "encode_captions",
+    "extract_features",
     "load_examples",
     "match_images",
     "read_caption_file",

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.data.captions_h5 import CaptionSplit
-from showtell.data.features import Features, Rows
+from showtell.data import CaptionSplit, Features, Rows
 from showtell.errors import FeatureError
 from showtell.vocabulary import PAD, Vocabulary
 

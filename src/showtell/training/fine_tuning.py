@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from showtell.data.features import extract
+from showtell.data import extract_features
 from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError, ImageError
 from showtell.images import batched
@@ -266,7 +266,7 @@ def tuned_features(
         if not (run.folder / name).exists():
             say(f"extracting features of {len(split.images)} images with the fine-tuned encoder in 8 bits")
         images = [(image, folder / image) for image in split.images]
-        features = extract(images, encoder, run.folder / name, progress=progress)
+        features = extract_features(images, encoder, run.folder / name, progress=progress)
         if features.failed:
             raise ImageError(features.failed[0][1])
         return split.with_features(features.array)

@@ -4,8 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from showtell.data import Example, build_caption_data, read_captions_h5, select_with_images, write_captions_h5
-from showtell.data.features import Features, extract
+from showtell.data import (
+    Example,
+    Features,
+    build_caption_data,
+    extract_features,
+    read_captions_h5,
+    select_with_images,
+    write_captions_h5,
+)
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.inference.bundle import Bundle
@@ -43,7 +50,9 @@ def prepare_run(
     names = [name for split in data.splits.values() for name in split.images or ()]
     encoder = start.load_encoder(recipe.encoder.encoder_weights) if start else load_encoder(recipe.encoder)
     say(f"extracting features of {len(names)} images with {encoder.info}")
-    features = extract([(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress)
+    features = extract_features(
+        [(name, images / name) for name in names], encoder, folder / "features.npy", progress=progress
+    )
     for _, reason in features.failed:
         say(f"left out: {reason}")
     return DataPaths.at(folder / "captions.h5", [folder / "features.npy"], [images], skip_missing=True)
