@@ -20,7 +20,8 @@ LAYERS = [
     {"inference", "data"},
     {"encoder"},
     {"vocabulary", "images"},
-    {"metrics", "recipe", "utils"},
+    {"metrics", "recipe"},
+    {"utils"},
     {"errors"},
 ]
 # Packages that only one folder may import at the top of a module.

@@ -1,4 +1,4 @@
-"""What an image encoder is, and the description of one that travels with all that was made with it."""
+"""The image encoder interface, and the encoder identity that features, runs and bundles record."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -12,14 +12,14 @@ from showtell.utils.field_types import check_field_types
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """The identity of an encoder, as feature files, training runs and bundles record it.
+    """The identity of an encoder.
 
     Attributes:
-        name: the encoder's name in the table of encoders.
-        fingerprint: twelve hexadecimal digits of its weights and of the output that is taken.
-        preprocess: how images are brought to its input size.
-        cells: grid cells an image (G); 1 for pooled features.
-        channels: numbers a cell (D).
+        name: name of the encoder, such as "efficientnet_lite2".
+        fingerprint: a hash of its weights and its output layer, 12 hexadecimal digits.
+        preprocess: how images are resized to its input size.
+        cells: number of grid cells per image (G); 1 for pooled features.
+        channels: number of features per cell (D).
     """
 
     name: str
@@ -29,20 +29,26 @@ class EncoderInfo:
     channels: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a form that JSON can hold."""
+        """Return the fields as JSON-serialisable values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "EncoderInfo":
-        """Read what `to_dict` gave. Raises TypeError, KeyError or ConfigurationError on anything else."""
+        """Read the result of `to_dict`. Raises TypeError, KeyError or ConfigurationError if it is invalid."""
         return check_field_types(cls(**{**value, "preprocess": check_field_types(Preprocess(**value["preprocess"]))}))
 
     def require_same(self, other: "EncoderInfo", what: str, other_what: str) -> None:
-        """Raise MismatchError unless both name the same encoder with the same weights and preprocessing."""
+        """Raise MismatchError unless both are the same encoder with the same weights and preprocessing.
+
+        Args:
+            other: the encoder to compare with.
+            what: what this encoder belongs to, for the message.
+            other_what: what the other encoder belongs to.
+        """
         if self != other:
             raise MismatchError(
-                f"{what} was made with encoder {self}, {other_what} with {other}; "
-                "features of two encoders cannot be joined: extract them again with one of the two"
+                f"{what} was made with encoder {self}, but {other_what} with {other}; "
+                "features of different encoders cannot be combined: extract them again with one encoder"
             )
 
     def __str__(self) -> str:
@@ -54,10 +60,10 @@ class EncoderInfo:
 
 
 class Encoder(Protocol):
-    """Turns pixels into features; scaling and normalisation happen inside."""
+    """Converts pixels to features. Scaling and normalisation are part of the encoder."""
 
     info: EncoderInfo
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Take images (N, H, W, 3) uint8 as `info.preprocess` makes them; return features (N, G, D) float32."""
+        """Return features (N, G, D) float32 of images (N, H, W, 3) uint8 that `info.preprocess` has prepared."""
         ...

@@ -1,6 +1,7 @@
-"""The settings of a training run: frozen dataclasses, read from a TOML recipe, overridden by flags.
+"""Training settings: frozen dataclasses that are read from a TOML recipe and overridden by command line options.
 
-They live outside of `train` because the command line has an option for each, and must start without Keras.
+This module is not part of `training`, because the command line has an option for every setting and must start without
+Keras.
 """
 
 import math
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from showtell.errors import ConfigurationError
+from showtell.utils.field_types import check_types
 
 DECODERS = ("show_and_tell", "show_attend_tell")
 PRECISIONS = ("float32", "mixed_bfloat16")
 TOKENIZERS = ("word", "bpe", "char")
 
 
-def _setting(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"help": meaning})
+def _setting(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"help": description})
 
 
 def _require_positive(config: Any, *names: str) -> None:
@@ -32,103 +34,113 @@ def _require_not_negative(config: Any, *names: str) -> None:
             raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be at least 0")
 
 
-def _require_share(config: Any, name: str) -> None:
+def _require_rate(config: Any, name: str) -> None:
     if not 0 <= getattr(config, name) < 1:
         raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be at least 0 and below 1")
 
 
+def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(config, name) not in choices:
+        raise ConfigurationError(f"unknown {name} {getattr(config, name)!r}; expected one of: {', '.join(choices)}")
+
+
 @dataclass(frozen=True)
 class DataConfig:
-    """How captions are indexed."""
+    """Captions and vocabulary."""
 
-    tokenizer: str = _setting("word", "word, or bpe or char for languages without blanks between words")
-    vocabulary_size: int = _setting(5000, "most frequent words to keep, special tokens not counted")
-    min_count: int = _setting(1, "times a word must occur to be kept")
-    max_length: int = _setting(25, "tokens to which captions are padded, <start> and <end> included")
+    tokenizer: str = _setting("word", "tokenizer: word, or bpe or char for languages without spaces between words")
+    vocabulary_size: int = _setting(5000, "maximum vocabulary size, excluding special tokens")
+    min_count: int = _setting(1, "minimum number of occurrences of a word in the vocabulary")
+    max_length: int = _setting(25, "maximum caption length in tokens, including <start> and <end>")
 
     def __post_init__(self) -> None:
-        if self.tokenizer not in TOKENIZERS:
-            raise ConfigurationError(f"no tokenizer {self.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
+        _require_choice(self, "tokenizer", TOKENIZERS)
         _require_positive(self, "vocabulary_size", "min_count")
         if self.max_length < 3:
-            raise ConfigurationError(f"max_length is {self.max_length}; <start>, one word and <end> need 3")
+            raise ConfigurationError(
+                f"max_length is {self.max_length}; it must be at least 3, for <start>, one word and <end>"
+            )
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Which network turns images into features."""
+    """Image encoder."""
 
-    encoder: str = _setting("efficientnet_lite2", "name in the table of encoders")
-    encoder_weights: str = _setting("imagenet", "imagenet, none, or a weights file")
-    grid: bool = _setting(False, "keep the grid of cells instead of their mean")
+    encoder: str = _setting("efficientnet_lite2", "image encoder")
+    encoder_weights: str = _setting("imagenet", "encoder weights: imagenet, none (random), or a weights file")
+    grid: bool = _setting(False, "keep the grid of features instead of averaging it")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The decoder's shape and start."""
+    """Caption decoder."""
 
-    decoder: str = _setting("show_and_tell", "show_and_tell, or show_attend_tell, which wants --grid")
-    embedding_size: int = _setting(512, "numbers a word vector")
-    units: int = _setting(512, "numbers in the LSTM's state")
-    layers: int = _setting(1, "LSTM layers")
-    dropout: float = _setting(0.3, "share of numbers dropped while training")
-    initializer_scale: float = _setting(0.0, "if positive, weights start uniform in ± this")
-    word_vectors: str = _setting("", "file of pretrained word vectors in GloVe's text format")
+    decoder: str = _setting("show_and_tell", "decoder: show_and_tell, or show_attend_tell, which needs --grid")
+    embedding_size: int = _setting(512, "word embedding size")
+    units: int = _setting(512, "hidden size of the LSTM")
+    layers: int = _setting(1, "number of LSTM layers")
+    dropout: float = _setting(0.3, "dropout rate")
+    initializer_scale: float = _setting(
+        0.0, "half-width of the uniform distribution of initial weights; 0 for the default initialisation"
+    )
+    word_vectors: str = _setting("", "file of pretrained word vectors in GloVe text format")
 
     def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ConfigurationError(f"no decoder {self.decoder!r}; there are {', '.join(DECODERS)}")
+        _require_choice(self, "decoder", DECODERS)
         _require_positive(self, "embedding_size", "units", "layers")
-        _require_share(self, "dropout")
+        _require_rate(self, "dropout")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation."""
+    """Training of the decoder."""
 
-    epochs: int = _setting(10, "times through all captions")
-    batch_size: int = _setting(64, "captions a step")
-    optimizer: str = _setting("adam", "any optimizer of Keras, by name")
-    learning_rate: float = _setting(0.0005, "learning rate at the start")
-    decay_factor: float = _setting(1.0, "the learning rate is multiplied by this ..")
-    decay_epochs: float = _setting(1.0, ".. every so many epochs")
-    decay_staircase: bool = _setting(True, "decay in steps instead of smoothly")
-    clip_norm: float = _setting(5.0, "largest global norm of the gradients")
-    label_smoothing: float = _setting(0.0, "share of probability spread over all words")
+    epochs: int = _setting(10, "number of epochs")
+    batch_size: int = _setting(64, "batch size in captions")
+    optimizer: str = _setting("adam", "name of a Keras optimizer")
+    learning_rate: float = _setting(0.0005, "initial learning rate")
+    decay_factor: float = _setting(1.0, "factor of the exponential learning rate decay; 1 for a constant rate")
+    decay_epochs: float = _setting(1.0, "number of epochs after which the decay factor is applied once")
+    decay_staircase: bool = _setting(True, "decay the learning rate in steps instead of continuously")
+    clip_norm: float = _setting(5.0, "gradient clipping norm (global)")
+    label_smoothing: float = _setting(0.0, "label smoothing")
     scheduled_sampling: float = _setting(
-        0.0, "share of words that are the model's own while training, in the end; it grows from 0"
+        0.0, "final rate of scheduled sampling: share of input words sampled from the model; rises linearly from 0"
     )
-    precision: str = _setting("float32", "float32, or mixed_bfloat16, which is faster where the processor knows it")
+    precision: str = _setting("float32", "numeric precision: float32, or mixed_bfloat16 for processors that support it")
     checkpoint_every: int = _setting(500, "steps between checkpoints")
-    sample_every: int = _setting(1000, "steps between captions of 32 random validation images")
-    validation_images: int = _setting(1000, "validation images to caption after each epoch")
-    beam_size: int = _setting(3, "captions followed at a time, in validation and by the bundle")
+    sample_every: int = _setting(1000, "steps between sample captions of 32 random validation images")
+    validation_images: int = _setting(1000, "number of validation images to caption after each epoch")
+    beam_size: int = _setting(3, "beam width for validation, and default of the bundle")
     length_penalty: float = _setting(
-        0.7, "alpha in log-probability / length ** alpha, likewise; 0 ranks by probability"
+        0.7,
+        "length penalty for validation, and default of the bundle: alpha in log-probability / length ** alpha; "
+        "0 for none",
     )
-    no_repeat_ngram_size: int = _setting(0, "no run of so many words occurs twice in a caption, likewise; 0 allows all")
-    seed: int = _setting(0, "seed of all that is random")
+    no_repeat_ngram_size: int = _setting(
+        0, "size of n-grams that may not repeat in a caption, and default of the bundle; 0 for no limit"
+    )
+    seed: int = _setting(0, "random seed")
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
         _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
-        _require_share(self, "label_smoothing")
-        _require_share(self, "scheduled_sampling")
+        _require_rate(self, "label_smoothing")
+        _require_rate(self, "scheduled_sampling")
         _require_not_negative(self, "seed", "length_penalty", "no_repeat_ngram_size")
-        if self.precision not in PRECISIONS:
-            raise ConfigurationError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        _require_choice(self, "precision", PRECISIONS)
 
 
 @dataclass(frozen=True)
 class FineTuningConfig:
-    """The second phase: the encoder learns too."""
+    """Second phase: fine-tuning of encoder and decoder."""
 
-    fine_tuning_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
-    fine_tuning_learning_rate: float = _setting(0.0002, "learning rate of the decoder at the start of this phase")
-    encoder_learning_rate: float = _setting(0.0001, "learning rate of the encoder, likewise")
-    fine_tuned_layers: int = _setting(42, "layers of the encoder that learn, counted from its end")
-    fine_tuning_images: int = _setting(16, "images a step, each with all its captions")
-    mirror: bool = _setting(True, "mirror images at random; not for captions that tell left from right")
+    fine_tuning_epochs: int = _setting(0, "number of epochs; 0 to skip this phase")
+    fine_tuning_learning_rate: float = _setting(0.0002, "initial learning rate of the decoder")
+    encoder_learning_rate: float = _setting(0.0001, "initial learning rate of the encoder")
+    fine_tuned_layers: int = _setting(42, "number of encoder layers to train, counted from the output")
+    fine_tuning_images: int = _setting(16, "batch size in images, each with all its captions")
+    mirror: bool = _setting(True, "mirror images at random; turn it off if captions mention left and right")
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "fine_tuning_epochs")
@@ -138,23 +150,32 @@ class FineTuningConfig:
 
 @dataclass(frozen=True)
 class SelfCriticalConfig:
-    """The last phase: the decoder's own captions are rewarded by CIDEr-D."""
+    """Third phase: self-critical training with CIDEr-D as reward."""
 
-    self_critical_epochs: int = _setting(0, "times through all images; 0 leaves the phase out")
-    self_critical_learning_rate: float = _setting(0.00001, "learning rate of this phase")
-    self_critical_images: int = _setting(64, "images a step")
-    samples_per_image: int = _setting(5, "captions sampled for each image, at least 2")
+    self_critical_epochs: int = _setting(0, "number of epochs; 0 to skip this phase")
+    self_critical_learning_rate: float = _setting(0.00001, "learning rate")
+    self_critical_images: int = _setting(64, "batch size in images")
+    samples_per_image: int = _setting(5, "number of sampled captions per image, at least 2")
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "self_critical_epochs")
         _require_positive(self, "self_critical_learning_rate", "self_critical_images")
         if self.samples_per_image < 2:
-            raise ConfigurationError(f"samples_per_image is {self.samples_per_image}; each is compared with the others")
+            raise ConfigurationError(
+                f"samples_per_image is {self.samples_per_image}; it must be at least 2, because the other samples of "
+                "an image are the baseline"
+            )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a run."""
+    """All settings of a training run.
+
+    Example:
+        >>> recipe = Recipe().override({"epochs": 3, "units": 256})
+        >>> recipe.training.epochs, recipe.model.units
+        (3, 256)
+    """
 
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -166,26 +187,33 @@ class Recipe:
     def __post_init__(self) -> None:
         tokenizer = self.data.tokenizer
         if tokenizer != "word" and self.model.word_vectors:
-            raise ConfigurationError(f"word_vectors are of words, and the tokenizer {tokenizer} makes none")
+            raise ConfigurationError(f"word_vectors need the tokenizer word, but the tokenizer is {tokenizer}")
         if tokenizer == "char" and self.training.no_repeat_ngram_size:
             raise ConfigurationError(
                 f"no_repeat_ngram_size is {self.training.no_repeat_ngram_size}, but the tokenizer is char, and good "
-                "captions repeat characters; give --no-repeat-ngram-size 0"
+                "captions repeat characters; pass --no-repeat-ngram-size 0"
             )
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], source: str) -> "Recipe":
-        """Read sections of settings as TOML or JSON give them. Raises ConfigurationError, naming `source`."""
-        sections = {section.name: section.default for section in fields(cls)}
+        """Read sections of settings, as parsed from TOML or JSON.
+
+        Args:
+            value: section name -> setting name -> value. Missing sections and settings get their defaults.
+            source: where the settings come from, for error messages.
+
+        Raises:
+            ConfigurationError: if a section, a setting or a value is invalid.
+        """
+        sections = {section.name: type(section.default) for section in fields(cls)}
         if unknown := set(value) - set(sections):
-            raise ConfigurationError(
-                f"{source}: unknown section [{min(unknown)}]; there are {', '.join(f'[{name}]' for name in sections)}"
-            )
-        return cls(**{name: _read_section(sections[name], settings, source) for name, settings in value.items()})
+            expected = ", ".join(f"[{name}]" for name in sections)
+            raise ConfigurationError(f"{source}: unknown section [{min(unknown)}]; expected one of: {expected}")
+        return cls(**{name: _read_section(name, sections[name], value[name], source) for name in value})
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
-        """Read a TOML recipe. Raises ConfigurationError if it is not one."""
+        """Read a TOML recipe. Raises ConfigurationError if the file is missing or invalid."""
         try:
             return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")), str(path))
         except OSError as error:
@@ -194,31 +222,30 @@ class Recipe:
             raise ConfigurationError(f"{path}: cannot read the recipe: {error}") from None
 
     def override(self, settings: dict[str, Any]) -> "Recipe":
-        """Return the recipe with settings replaced, each named without its section."""
+        """Return a copy with some settings replaced. Names are unique across sections; unknown names are ignored."""
         changed = {}
         for section in fields(self):
             current = getattr(self, section.name)
-            here = {name: value for name, value in settings.items() if name in asdict(current)}
-            changed[section.name] = replace(current, **here)
+            own = {name: value for name, value in settings.items() if name in asdict(current)}
+            changed[section.name] = replace(current, **own)
         return Recipe(**changed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a form that JSON can hold and `from_dict` reads."""
+        """Return the settings as JSON-serialisable values for `from_dict`."""
         return asdict(self)
 
 
-def _read_section(defaults: Any, settings: Any, source: str) -> Any:
-    known: dict[str, Any] = {setting.name: setting.type for setting in fields(defaults)}
+def _read_section(name: str, kind: Any, settings: Any, source: str) -> Any:
     if not isinstance(settings, dict):
-        raise ConfigurationError(f"{source}: {settings!r} is not a section of settings")
-    checked = {}
-    for name, value in settings.items():
-        if name not in known:
-            raise ConfigurationError(f"{source}: unknown setting {name!r}; there are {', '.join(known)}")
-        kind = known[name]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise ConfigurationError(f"{source}: {name} is {value!r}; it must be of type {kind.__name__}")
-        checked[name] = value
-    return replace(defaults, **checked)
+        raise ConfigurationError(f"{source}: {name} is {settings!r}; expected a section [{name}] of settings")
+    types: dict[str, Any] = {setting.name: setting.type for setting in fields(kind)}
+    for unknown in settings.keys() - types.keys():
+        raise ConfigurationError(
+            f"{source}: unknown setting {unknown!r} in [{name}]; expected one of: {', '.join(types)}"
+        )
+    try:
+        check_types(kind, settings)
+        # Converts whole numbers to float where the type is float.
+        return kind(**{setting: types[setting](value) for setting, value in settings.items()})
+    except (TypeError, OverflowError) as error:
+        raise ConfigurationError(f"{source}: {error}") from None
