@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz faults bench scale docs pictures dist lowest lock audit format clean
+.PHONY: demo test fuzz faults bench scale docs reference pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -62,10 +62,13 @@ format: .venv/everything
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The site is in site/, and needs no network. The reference of the command line is written from the program.
-docs: .venv/docs
-	$(BIN)/python tools/command_line_reference.py > docs/command-line.md
+# Build the documentation in site/.
+docs: .venv/docs reference
 	$(BIN)/zensical build --clean --strict
+
+# Write the command-line reference from the program.
+reference: .venv/runtime
+	$(BIN)/typer showtell.cli utils docs --name showtell --output docs/command-line.md
 
 # Those of README, by the model that ships.
 pictures: .venv/runtime

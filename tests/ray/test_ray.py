@@ -109,7 +109,7 @@ def test_a_worker_is_killed_and_the_captions_are_those_of_the_local_engine(clust
     assert len([*out.glob("captions/*.jsonl")]) < 4, "the worker was killed too late"
     _, told = job.communicate(timeout=120)
     assert job.returncode == 1, told
-    assert "96 images captioned" in told and "warning: 1 images could not be read" in told and "Traceback" not in told
+    assert "96 images captioned" in told and "warning: 1 image could not be read" in told and "Traceback" not in told
     assert [path.name for path in sorted(out.glob("captions/*"))] == [f"{n:05}-of-00007.jsonl" for n in range(7)]
     assert read_lines([*out.glob("captions/*"), *out.glob("errors/*")]) == local_entries
 

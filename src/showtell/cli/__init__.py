@@ -22,6 +22,8 @@ from showtell.errors import Interrupted, ShowtellError
 app = typer.Typer(
     name="showtell",
     help="Caption images offline, and train captioners on your own images.",
+    epilog="Results go to standard output, everything else to standard error. Exit status: 0 all done, 1 some inputs "
+    "failed, 2 nothing could be done, 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

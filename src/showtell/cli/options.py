@@ -16,7 +16,7 @@ from showtell.errors import Interrupted
 Models = Annotated[
     list[Path] | None,
     typer.Option(
-        "--model", help="Bundle to caption with. Repeat it for an ensemble.", show_default="the bundled model"
+        "--model", help="Bundle to caption with. Repeat it for an ensemble.", show_default="the shipped bundle"
     ),
 ]
 Folders = Annotated[
