@@ -39,9 +39,7 @@ logger = logging.getLogger(__name__)
 def caption(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATHS...", help="Images, and folders of images. Use - to read paths from standard input."
-        ),
+        typer.Argument(metavar="PATHS", help="Images, and folders of images. Use - to read paths from standard input."),
     ],
     model: Models = None,
     strategy: DecodingStrategy = "beam",
