@@ -10,7 +10,7 @@ BLUE = (40, 80, 160)
 
 
 def panels(drawn: Image.Image, image: Image.Image) -> list[np.ndarray]:
-    """The image and the panels of a map, in reading order, each (H, W, 3): all rectangles of its size."""
+    """Return the image and the panels of a map in reading order, each (H, W, 3): all rectangles of its size."""
     pixels = np.asarray(drawn).astype(int)
     left, top, right, bottom = boxes(drawn, image.getpixel((0, 0)))[0]
     size = right - left, bottom - top
@@ -38,7 +38,7 @@ def test_cells_with_attention_are_lit():
         height, width = panel.shape[:2]
         centres = panel[height // 14 :: height // 7, width // 14 :: width // 7][:7, :7].sum(axis=2)
         assert np.unravel_index(centres.argmax(), (7, 7)) == (row, column)
-        # Colour where it looked, and with the glow no less light than the image has; elsewhere dark and grey.
+        # Where the attention is, the panel has colour and is as bright as the image. Elsewhere it is dark and grey.
         at = panel[round((row + 0.5) * height / 7), round((column + 0.5) * width / 7)]
         assert (at >= np.array(BLUE) - 6).all() and np.ptp(at) > 60
         away = panel[round((6.5 - row) * height / 7) if row != 3 else 0, 0 if column > 2 else -1]
@@ -55,7 +55,7 @@ def test_uniform_attention_is_dim():
     assert np.ptp(drawn[0], axis=(0, 1)).max() == 0
     blues = [panel[middle, middle, 2] for panel in drawn]
     assert blues[0] < blues[1] < blues[2] == blues[3]
-    # By hand: grey is 77, shaded 23.1; a quarter of the way to 160 are 57.3; a quarter of the glow of 22 adds 4.3.
+    # By hand: grey is 77, shaded 23.1. A quarter of the way to 160 is 57.3. A quarter of the glow of 22 adds 4.3.
     assert FULL_LIGHT == 4 and blues[0] == 62
 
 
@@ -79,7 +79,7 @@ def test_a_map_has_one_panel_per_word_for_any_image_shape(size, words):
     height, width = found[0].shape[:2]
     assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
     assert drawn.width <= MAP_SIZE[0] + 200 and drawn.height <= MAP_SIZE[1] + 300
-    # The panels fill the sheet as well as equal panels of such a shape can: never less than a quarter of it.
+    # Panels of a common shape fill at least a quarter of the sheet.
     if size in ((640, 480), (480, 640), (3000, 2000)):
         assert (1 + words) * width * height > 0.25 * drawn.width * drawn.height
 

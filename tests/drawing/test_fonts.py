@@ -3,8 +3,8 @@ import pytest
 from helpers import EXAMPLES
 from PIL import Image, ImageDraw, ImageFont, features
 
-from showtell.drawing.fonts import BUILT_IN, SYSTEM_FONTS, Fonts, _missing
-from showtell.drawing.sheets import contact_sheet, draw_title
+from showtell.drawing import contact_sheet, draw_title
+from showtell.drawing.fonts import BUILT_IN, SYSTEM_FONTS, Fonts, _missing_characters
 from showtell.errors import ConfigurationError
 
 PHOTO = EXAMPLES / "000000126107.jpg"
@@ -13,22 +13,22 @@ CHINESE, ARABIC, HEBREW, GERMAN = "一只红色的圆", "دائرة حمراء",
 
 def font_with(text):
     for name in SYSTEM_FONTS:
-        if not _missing(name, text):
+        if not _missing_characters(name, text):
             return name
     pytest.skip(f"this system has no font with the letters of {text!r}")
 
 
 def test_the_built_in_font_is_for_english_only():
-    assert _missing(BUILT_IN, 'A dog\'s 3 "bones", (50 %) – all of them!\t\n') == ["–"]  # noqa: RUF001
-    assert _missing(BUILT_IN, CHINESE + CHINESE) == list(CHINESE)
-    assert Fonts().of("a dog", 20).getname()[0] == "Aileron" and Fonts().of("", 20).getname()[0] == "Aileron"
+    assert _missing_characters(BUILT_IN, 'A dog\'s 3 "bones", (50 %) – all of them!\t\n') == ["–"]  # noqa: RUF001
+    assert _missing_characters(BUILT_IN, CHINESE + CHINESE) == list(CHINESE)
+    assert Fonts().choose("a dog", 20).getname()[0] == "Aileron" and Fonts().choose("", 20).getname()[0] == "Aileron"
 
 
 @pytest.mark.parametrize("text", [ARABIC, HEBREW, GERMAN, CHINESE])
 def test_a_text_gets_a_font_with_its_characters(text):
     font_with(text)
     fonts = Fonts()
-    font = fonts.of(text, 20)
+    font = fonts.choose(text, 20)
     assert font.getname()[0] != "Aileron" and not any("characters" in note for note in fonts.notes)
     # Every character looks different; boxes would look the same.
     assert len({bytes(font.getmask(letter)) for letter in set(text) - {" "}}) == len(set(text) - {" "})
@@ -38,7 +38,7 @@ def test_missing_characters_are_reported_once():
     name = font_with(GERMAN)
     fonts = Fonts(name)
     for text in (GERMAN, "\U00012000\U00012001", "\U00012001 \U00012000"):  # cuneiform
-        fonts.of(text, 20)
+        fonts.choose(text, 20)
     [note] = fonts.notes
     assert note.startswith(f"the font {name} lacks the characters \U00012000 \U00012001;")
 
@@ -48,14 +48,14 @@ def test_right_to_left_text_is_drawn_from_the_right():
     font_with(HEBREW)
 
     def weights(font):
-        picture = Image.new("L", (300, 80), 255)
-        ImageDraw.Draw(picture).text((10, 10), "םייי", font=font, fill=0)  # a large letter, then small ones
-        ink = (255 - np.asarray(picture, np.float64)).sum(axis=0)
+        image = Image.new("L", (300, 80), 255)
+        ImageDraw.Draw(image).text((10, 10), "םייי", font=font, fill=0)  # one large character, then small ones
+        ink = (255 - np.asarray(image, np.float64)).sum(axis=0)
         columns = np.flatnonzero(ink)
         left, right = np.array_split(ink[columns[0] : columns[-1] + 1], 2)
         return left.sum(), right.sum()
 
-    font = Fonts().of("םייי", 32)
+    font = Fonts().choose("םייי", 32)
     left, right = weights(font)
     assert right > 1.2 * left
     left, right = weights(ImageFont.truetype(font.path, 32, layout_engine=ImageFont.Layout.BASIC))
@@ -65,17 +65,17 @@ def test_right_to_left_text_is_drawn_from_the_right():
 def test_without_raqm_right_to_left_text_is_reported(monkeypatch):
     monkeypatch.setattr(features, "check", lambda feature: False)
     fonts = Fonts()
-    fonts.of("a dog", 20)
+    fonts.choose("a dog", 20)
     assert fonts.notes == []
-    fonts.of(HEBREW, 20)
+    fonts.choose(HEBREW, 20)
     assert any("Raqm" in note and "right-to-left" in note for note in fonts.notes)
 
 
 def test_images_use_the_chosen_font():
-    picture = Image.new("RGB", (400, 300), "red")
+    image = Image.new("RGB", (400, 300), "red")
     chosen = Fonts(font_with("a dog"))
-    assert draw_title(picture, "a dog", chosen).tobytes() != draw_title(picture, "a dog").tobytes()
-    sheets = [contact_sheet([picture], ["a dog"], fonts).tobytes() for fonts in (chosen, None)]
+    assert draw_title(image, "a dog", chosen).tobytes() != draw_title(image, "a dog").tobytes()
+    sheets = [contact_sheet([image], ["a dog"], fonts).tobytes() for fonts in (chosen, None)]
     assert sheets[0] != sheets[1]
 
 

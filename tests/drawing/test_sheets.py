@@ -5,7 +5,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from showtell.drawing.sheets import MAX_SIDE, MIN_WIDTH, Panel, contact_sheet, draw_title, panel_sheet
+from showtell.drawing import Panel, contact_sheet, draw_title, panel_sheet
+from showtell.drawing.titles import MAX_SIDE, MIN_WIDTH
 from showtell.errors import ConfigurationError
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
@@ -13,7 +14,7 @@ LONG = "a group of people standing around a table with food and drinks on it in 
 
 
 def ink(image: Image.Image) -> np.ndarray:
-    """Where text was written on the white: grey or dark pixels."""
+    """Return a mask of the text: grey or dark pixels."""
     pixels = np.asarray(image.convert("RGB")).astype(int)
     return (pixels.max(axis=2) < 200) & (np.ptp(pixels, axis=2) < 40)
 
@@ -27,8 +28,8 @@ def test_the_title_does_not_touch_the_image():
 
 
 def test_a_long_title_is_wrapped_within_margins():
-    picture = Image.new("RGB", (640, 10), RED)
-    short, long = draw_title(picture, "a dog"), draw_title(picture, LONG)
+    image = Image.new("RGB", (640, 10), RED)
+    short, long = draw_title(image, "a dog"), draw_title(image, LONG)
     lines = runs(ink(long)[:-10].any(axis=1))
     assert len(runs(ink(short)[:-10].any(axis=1))) == 1
     assert len(lines) == 2
@@ -47,19 +48,19 @@ def test_text_without_spaces_is_wrapped_into_even_lines():
 
 
 @pytest.mark.parametrize(
-    ("size", "picture_box"),
+    ("size", "image_box"),
     [
         ((600, 300), (0, 600, 300)),
         ((48, 24), (0, 480, 240)),
         ((2560, 1920), (0, 1280, 960)),
-        ((100, 1600), (200, 280, 1280)),  # enlarged to 480 in width it would be 7,680 high
+        ((100, 1600), (200, 280, 1280)),  # at a width of 480 it would be 7,680 high
     ],
 )
-def test_titled_images_have_a_bounded_size(size, picture_box):
+def test_titled_images_have_a_bounded_size(size, image_box):
     drawn = draw_title(Image.new("RGB", size, RED), "a dog")
     left, _, right, bottom = boxes(drawn, RED)[0]
-    top = bottom - picture_box[2]
-    assert (left, right) == picture_box[:2]
+    top = bottom - image_box[2]
+    assert (left, right) == image_box[:2]
     assert bottom == drawn.height
     assert boxes(drawn, RED)[0][1] == top
 
@@ -82,7 +83,7 @@ def test_any_caption_can_be_drawn(size, caption):
     [(1, [1]), (2, [2]), (3, [3]), (5, [3, 2]), (6, [3, 3]), (24, [6, 6, 6, 6]), (32, [7, 7, 7, 7, 4])],
 )
 def test_the_grid_of_a_contact_sheet(count, rows):
-    sheet = contact_sheet([Image.new("RGB", (64, 48), RED)] * count, [f"picture {n}" for n in range(count)])
+    sheet = contact_sheet([Image.new("RGB", (64, 48), RED)] * count, [f"image {n}" for n in range(count)])
     found = boxes(sheet, RED)
     tops = [top for _, top, _, _ in found]
     assert [tops.count(top) for top in sorted(set(tops))] == rows
@@ -118,7 +119,7 @@ def test_a_sheet_needs_images_and_equal_numbers_of_captions():
     image = Image.new("RGB", (4, 4))
     with pytest.raises(ConfigurationError, match="0 images"):
         contact_sheet([], [])
-    with pytest.raises(ConfigurationError, match="1 images and 2 captions"):
+    with pytest.raises(ConfigurationError, match="1 image and 2 captions"):
         contact_sheet([image], ["a", "b"])
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from showtell.drawing.fonts import Fonts
-from showtell.drawing.sheets import Text, grid, scaled, stack_title
+from showtell.drawing.layout import arrange_grid, scale_image, stack_title
+from showtell.drawing.text import Text
 from showtell.errors import ConfigurationError
 
 MAP_SIZE = 1600, 1200
@@ -43,34 +44,34 @@ def attention_map(
         raise ConfigurationError(
             f"attention weights of shape {weights.shape} do not match {len(words)} words on a square grid"
         )
-    columns, scale = _packed(image.size, 1 + len(words))
-    picture = scaled(image, scale)
-    cell = max(picture.width, MIN_PANEL[0]), picture.height
-    panels = [picture, *(_lit(picture, cells) for cells in weights.reshape(-1, side, side))]
+    columns, scale = _best_layout(image.size, 1 + len(words))
+    image = scale_image(image, scale)
+    cell = max(image.width, MIN_PANEL[0]), image.height
+    panels = [image, *(_light_up(image, cells) for cells in weights.reshape(-1, side, side))]
     texts = [[Text(word, WORD_SIZE, cell[0], fonts=fonts)] for word in ("", *words)]
-    sheet = grid(panels, texts, columns, cell, PANEL_GUTTER)
+    sheet = arrange_grid(panels, texts, columns, cell, PANEL_GUTTER)
     return stack_title(Text(caption, MAP_TITLE_SIZE, width=round(0.94 * sheet.width), fonts=fonts), sheet, sheet.width)
 
 
-def _packed(size: tuple[int, int], count: int) -> tuple[int, float]:
+def _best_layout(size: tuple[int, int], count: int) -> tuple[int, float]:
     """Return the number of columns and the scale that make `count` panels of a size largest within MAP_SIZE."""
-    below = PANEL_GUTTER // 3 + Text("", WORD_SIZE, MIN_PANEL[0]).line_height
-    fits = []
+    text_height = PANEL_GUTTER // 3 + Text("", WORD_SIZE, MIN_PANEL[0]).line_height
+    layouts = []
     for columns in range(1, min(count, MAP_SIZE[0] // (MIN_PANEL[0] + PANEL_GUTTER)) + 1):
         width = MAP_SIZE[0] / columns - PANEL_GUTTER
-        height = max(MAP_SIZE[1] / math.ceil(count / columns) - PANEL_GUTTER - below, MIN_PANEL[1])
-        fits.append((min(width / size[0], height / size[1]), columns))
-    scale, columns = max(fits)
+        height = max(MAP_SIZE[1] / math.ceil(count / columns) - PANEL_GUTTER - text_height, MIN_PANEL[1])
+        layouts.append((min(width / size[0], height / size[1]), columns))
+    scale, columns = max(layouts)
     return columns, scale
 
 
-def _lit(picture: Image.Image, weights: np.ndarray) -> Image.Image:
+def _light_up(image: Image.Image, weights: np.ndarray) -> Image.Image:
     """Return the image lit by weights (S, S)."""
     light = weights / max(weights.max(), FULL_LIGHT * weights.mean(), np.finfo(np.float32).tiny)
-    stretched = Image.fromarray(light.astype(np.float32)).resize(picture.size, Image.Resampling.BICUBIC)
-    light = np.asarray(stretched).clip(0, 1)[..., None]
-    shaded = SHADE * np.asarray(picture.convert("L"), np.float32)[..., None]
-    lit = shaded + light * (np.asarray(picture) - shaded)
+    interpolated = Image.fromarray(light.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
+    light = np.asarray(interpolated).clip(0, 1)[..., None]
+    shaded = SHADE * np.asarray(image.convert("L"), np.float32)[..., None]
+    lit = shaded + light * (np.asarray(image) - shaded)
     # Light is invisible on black, so dark areas also glow. Bright areas keep their colour.
     glow = light * (1 - lit.max(axis=2, keepdims=True) / 255) * np.array(GLOW, np.float32)
     return Image.fromarray((lit + glow).round().astype(np.uint8))

@@ -19,7 +19,7 @@ SYSTEM_FONTS = (
 )
 BUILT_IN = ""  # the font of Pillow, for English
 _NO_CHARACTER = "\U0010ffff"
-_SHOWN_LETTERS = 10
+_MAX_LISTED = 10
 
 
 class Fonts:
@@ -36,7 +36,7 @@ class Fonts:
     def __init__(self, file: str | Path | None = None):
         self.file = file
         self._missing: dict[str, None] = {}
-        self._disordered = False
+        self._lacks_raqm = False
         if file is not None:
             try:
                 ImageFont.truetype(file)
@@ -44,17 +44,17 @@ class Fonts:
                 why = f"not a font that can be read ({error})" if Path(file).exists() else "no such font"
                 raise ConfigurationError(f"{file}: {why}") from None
 
-    def of(self, text: str, size: int) -> ImageFont.FreeTypeFont:
+    def choose(self, text: str, size: int) -> ImageFont.FreeTypeFont:
         """Return a font for a text, with characters `size` pixels high."""
         names = (BUILT_IN, *SYSTEM_FONTS) if self.file is None else (str(self.file),)
-        name, missing = names[0], _missing(names[0], text)
-        for other in names[1:]:
+        name, missing = names[0], _missing_characters(names[0], text)
+        for candidate in names[1:]:
             if not missing:
                 break
-            if _probe(other) and len(fewer := _missing(other, text)) < len(missing):
-                name, missing = other, fewer
+            if _probe(candidate) and len(fewer := _missing_characters(candidate, text)) < len(missing):
+                name, missing = candidate, fewer
         self._missing |= dict.fromkeys(missing)
-        self._disordered |= not features.check("raqm") and any(map(_is_right_to_left, text))
+        self._lacks_raqm |= not features.check("raqm") and any(map(_is_right_to_left, text))
         return _load(name, size)
 
     @property
@@ -62,18 +62,16 @@ class Fonts:
         """Problems with the texts so far, one line each."""
         notes = []
         if self._missing:
-            shown = " ".join(list(self._missing)[:_SHOWN_LETTERS]) + (
-                " .." if len(self._missing) > _SHOWN_LETTERS else ""
-            )
-            source = f"the font {self.file} lacks" if self.file else "no installed font has"
-            notes.append(f"{source} the characters {shown}; images show boxes instead")
-        if self._disordered:
+            listed = " ".join(list(self._missing)[:_MAX_LISTED]) + (" .." if len(self._missing) > _MAX_LISTED else "")
+            lacks = f"the font {self.file} lacks" if self.file else "no installed font has"
+            notes.append(f"{lacks} the characters {listed}; images show boxes instead")
+        if self._lacks_raqm:
             notes.append("Pillow lacks the Raqm library; images show right-to-left text from left to right")
         return notes
 
 
-def _is_right_to_left(letter: str) -> bool:
-    return unicodedata.bidirectional(letter) in ("R", "AL")
+def _is_right_to_left(character: str) -> bool:
+    return unicodedata.bidirectional(character) in ("R", "AL")
 
 
 def _load(name: str, size: int) -> ImageFont.FreeTypeFont:
@@ -95,18 +93,17 @@ def _probe(name: str) -> ImageFont.FreeTypeFont | None:
         return None
 
 
-def _missing(name: str, text: str) -> list[str]:
-    """Return the letters, digits and signs of a text that a font lacks, each once."""
-    return [
-        letter for letter in dict.fromkeys(text) if unicodedata.category(letter)[0] in "LNPS" and _lacks(name, letter)
-    ]
+def _missing_characters(name: str, text: str) -> list[str]:
+    """Return the letters, digits, punctuation marks and symbols of a text that a font lacks, each once."""
+    visible = (character for character in dict.fromkeys(text) if unicodedata.category(character)[0] in "LNPS")
+    return [character for character in visible if _lacks(name, character)]
 
 
 @cache
-def _lacks(name: str, letter: str) -> bool:
-    """Return whether a font draws for a letter what it draws for no character at all."""
+def _lacks(name: str, character: str) -> bool:
+    """Return whether a font draws a character like one that does not exist."""
     font = _probe(name)
     if font is None:
         return True
-    drawn, nothing = font.getmask(letter), font.getmask(_NO_CHARACTER)
-    return drawn.size == nothing.size and bytes(drawn) == bytes(nothing)
+    glyph, missing = font.getmask(character), font.getmask(_NO_CHARACTER)
+    return glyph.size == missing.size and bytes(glyph) == bytes(missing)
