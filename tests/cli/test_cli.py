@@ -231,7 +231,7 @@ def test_extract_names_what_it_cannot_read_and_goes_on(showtell, tmp_path):
     (tmp_path / "images" / "a.jpg").write_bytes(PHOTO.read_bytes())
     (tmp_path / "images" / "b.jpg").write_bytes(b"broken")
     done = showtell("extract", tmp_path / "images", "-o", tmp_path / "f.npy", status=1)
-    assert "1 images, 1 x 1280 numbers each" in done.stdout and "b.jpg" in done.stderr
+    assert "features of 1 image, 1 x 1280 each" in done.stdout and "b.jpg" in done.stderr
 
 
 def test_ctrl_c_while_extracting_keeps_what_is_done_and_tells_how_to_go_on(tmp_path):

@@ -181,6 +181,6 @@ def _urls_and_root(images: str, captions: Path | None, split: Literal["train", "
     root = images.rstrip("/") + "/"
     if captions is None:
         return [images], root
-    from showtell.data.captions_h5 import read_image_names
+    from showtell.data import read_image_names
 
     return [root + name for name in read_image_names(captions, split)], root

@@ -1,16 +1,25 @@
 """The commands that make a captioner: prepare, extract, train, export, tutorial-data."""
 
 import inspect
+import logging
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from showtell.cli.encoder_options import (
+    EncoderName,
+    EncoderWeights,
+    FeatureDtype,
+    Grid,
+    PreparedCaptions,
+    PreparedSplit,
+    encoder_loader,
+    load_start,
+)
 from showtell.cli.options import (
     CaptionFormat,
     Folders,
@@ -20,29 +29,13 @@ from showtell.cli.options import (
     resume_hint_on_interrupt,
     say,
 )
-from showtell.cli.scaling import (
-    Actors,
-    Address,
-    BatchSize,
-    Cpus,
-    Engine,
-    Gpus,
-    RayOptions,
-    ShardSize,
-    list_inputs,
-    places_and_root,
-    reject_options,
-    run_job,
-)
 from showtell.errors import ConfigurationError
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
-from showtell.utils.files import parse_path_list
 from showtell.utils.locks import exclusive_lock
 from showtell.utils.progress import progress_bar
+from showtell.utils.text import plural
 
-if TYPE_CHECKING:
-    from showtell.encoder import Encoder
-    from showtell.training.warm_start import WarmStart
+logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -71,7 +64,7 @@ def prepare(
     """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
     from showtell import data
 
-    start = _load_start(start_from) if start_from else None
+    start = load_start(start_from) if start_from else None
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
@@ -88,75 +81,34 @@ def prepare(
 
 
 def extract(
-    images: Annotated[str, typer.Argument(help="Folder of images.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="File to write, NAME.npy; with --engine ray a folder.")],
-    encoder: Annotated[str, typer.Option(help="Name in the table of encoders.")] = EncoderConfig.encoder,
-    encoder_weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
-    grid: Annotated[bool, typer.Option("--grid", help="Keep the grid of cells instead of their mean.")] = False,
-    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Precision of the numbers kept.")] = "float16",
-    captions: Annotated[
-        Path | None, typer.Option(help="captions.h5: extract the images of one split of it, in its order of rows.")
-    ] = None,
-    split: Annotated[Literal["train", "val"], typer.Option(help="That split.")] = "train",
+    images: Annotated[Path, typer.Argument(help="Folder of images.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write, NAME.npy.")],
+    encoder: EncoderName = EncoderConfig.encoder,
+    encoder_weights: EncoderWeights = EncoderConfig.encoder_weights,
+    grid: Grid = False,
+    dtype: FeatureDtype = "float16",
+    captions: PreparedCaptions = None,
+    split: PreparedSplit = "train",
     start_from: StartFrom = None,
-    engine: Engine = "local",
-    address: Address = None,
-    actors: Actors = None,
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-    batch_size: BatchSize = None,
-    shard_size: ShardSize = None,
 ) -> None:
-    """Turn images into features, once; an interrupted extraction goes on where it stopped.
-
-    With --engine ray, images may be a .tar or .parquet file, a folder of those, an address such as s3://bucket/folder,
-    or -, which reads paths from standard input.
-    """
-    from showtell.data.extraction import BATCH_SIZE, extract_features
+    """Extract image features. Running the same command again resumes an interrupted extraction."""
+    from showtell.data import extract_features, read_image_names
     from showtell.images import list_images
-    from showtell.training.encoders import load_encoder
 
-    load = partial(load_encoder, EncoderConfig(encoder, encoder_weights, grid))
-    if start_from:
-        load = partial(_load_start_encoder, start_from, encoder_weights)
-    on_ray = RayOptions(address, actors, cpus, batch_size, shard_size, gpus)
-    if engine == "ray":
-        places, root = places_and_root(
-            images, captions, split, parse_path_list(sys.stdin.buffer.read()) if images == "-" else ()
-        )
-        shards = list_inputs(on_ray, places, root=root)
-        from showtell.ray.work import Extracting
-
-        run_job(Extracting(load, load().info, dtype, batch_size or BATCH_SIZE), shards, output, on_ray)
-        return
-    reject_options(engine, **vars(on_ray))
+    load = encoder_loader(EncoderConfig(encoder, encoder_weights, grid), start_from)
     if captions is None:
-        chosen = list_images(Path(images))
+        chosen = list_images(images)
     else:
-        from showtell.data import read_image_names
-
-        chosen = [(name, Path(images, name)) for name in read_image_names(captions, split)]
+        chosen = [(name, images / name) for name in read_image_names(captions, split)]
     loaded = load()
     with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
         features = extract_features(chosen, loaded, output, dtype, advance)
     for _, reason in features.failed:
-        say(f"showtell: {reason}")
-    print(f"{output}: {len(features.array)} images, {features.array.shape[1]} x {features.array.shape[2]} numbers each")
+        logger.warning(reason)
+    count, cells, channels = features.array.shape
+    print(f"{output}: features of {plural(count, 'image')}, {cells} x {channels} each")
     if features.failed:
         raise typer.Exit(1)
-
-
-def _load_start_encoder(path: Path, encoder_weights: str) -> "Encoder":
-    return _load_start(path).load_encoder(encoder_weights)
-
-
-def _load_start(path: Path) -> "WarmStart":
-    from showtell.training import require_keras
-
-    require_keras("--start-from")
-    from showtell.training.warm_start import load_warm_start
-
-    return load_warm_start(path)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -222,7 +174,7 @@ def train(
 
     use_devices(devices)
     advice = f"make a bundle of the best checkpoint with: showtell export {shlex.quote(str(output))} -o BUNDLE"
-    start = _load_start(start_from) if start_from else None
+    start = load_start(start_from) if start_from else None
     if start:
         start.require_agreement(settings)
     if resume:
