@@ -14,6 +14,7 @@ from showtell.errors import (
     Interrupted,
     MismatchError,
     MissingExtra,
+    PageError,
     ShowtellError,
     VocabularyError,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Interrupted",
     "MismatchError",
     "MissingExtra",
+    "PageError",
     "SearchOptions",
     "ShowtellError",
     "VocabularyError",

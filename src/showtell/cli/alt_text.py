@@ -1,133 +1,103 @@
-"""The command that gives the images of web pages a text: alt-text."""
+"""The command that proposes alt texts for web pages: alt-text."""
 
-import shutil
+import logging
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from showtell.cli.captioning import check_confidence
-from showtell.cli.options import Models, fail, printable, reason, say
-from showtell.errors import CaptionFileError, ConfigurationError, ShowtellError
+from showtell.cli.caption_options import check_confidence
+from showtell.cli.options import Models, fail
+from showtell.errors import ConfigurationError, ShowtellError, describe_error
 from showtell.utils.progress import progress_bar
+from showtell.utils.text import plural
 
 if TYPE_CHECKING:
-    from showtell.alt_text.pages import MissingAlt
+    from showtell.alt_text import Proposal
+    from showtell.inference.captioner import Captioner
 
-
-@dataclass(frozen=True)
-class _Page:
-    """A file with the images in it that have no text, but files."""
-
-    path: Path
-    content: bytes
-    gaps: "list[tuple[MissingAlt, Path]]"
+logger = logging.getLogger(__name__)
 
 
 def alt_text(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of HTML and Markdown files, sites; or such files.")],
+    paths: Annotated[list[Path], typer.Argument(help="HTML and Markdown files, and folders of such files.")],
     write: Annotated[bool, typer.Option("--write", help="Write the texts into the files.")] = False,
     model: Models = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave images to a person whose caption has less confidence.")
+        float, typer.Option(min=0, max=1, help="Propose no text for images whose caption has a lower confidence.")
     ] = 0.5,
 ) -> None:
-    """Propose texts for the images of web pages that have none, as a diff on standard output.
+    """Propose alt texts for web pages, and print them as a diff.
 
-    Images without an alt attribute in HTML, and ![](image.jpg) in Markdown. Decorative images (alt="") and remote ones
-    are left alone. An address that begins with a slash is looked for in the folder given.
+    Images without an alt attribute in HTML and ![](image.jpg) in Markdown get a text. Decorative images (alt="") and
+    remote images are skipped. Addresses that start with a slash are relative to the folder that is passed.
     """
-    from showtell.alt_text.pages import insert_texts, unified_diff
+    from showtell.alt_text import propose_texts, read_pages
     from showtell.inference.captioner import Captioner
 
     captioner = Captioner.load(*model or ())
+    _check_threshold(captioner, min_confidence)
+    pages, errors = read_pages(paths)
+    for error in errors:
+        logger.warning("%s", error)
+    if not pages:
+        fail("no page could be read" if errors else f"no HTML or Markdown files in {', '.join(map(str, paths))}")
+    progress: AbstractContextManager[Callable[..., None]]
+    has_images = any(page.missing for page in pages)
+    progress = progress_bar("captioning") if has_images else nullcontext(lambda done, total: None)
+    with progress as advance:
+        proposals = propose_texts(captioner, pages, min_confidence, advance)
+    changed, failed = [], len(errors)
+    for proposal in proposals:
+        _report_undescribed(proposal)
+        if proposal.texts:
+            if _apply(proposal, write):
+                changed.append(proposal)
+            else:
+                failed += 1
+    _summarise(proposals, changed, write)
+    if failed or any(image.is_error for proposal in proposals for image in proposal.undescribed):
+        raise typer.Exit(1)
+
+
+def _check_threshold(captioner: "Captioner", min_confidence: float) -> None:
     if captioner.calibration is not None:
         check_confidence(captioner, min_confidence, captioner.search_options)
     elif min_confidence != 0:
         raise ConfigurationError(
-            "only one bundle with a calibration (showtell calibrate) tells which captions to trust; "
-            "--min-confidence 0 proposes all of them"
+            "--min-confidence needs a single bundle with a calibration; add one with `showtell calibrate`, or accept "
+            "all captions with --min-confidence 0"
         )
-    pages, unusable = _read(paths)
-    if not pages:
-        fail("no page could be read" if unusable else f"no HTML or Markdown files in {', '.join(map(str, paths))}")
-    failed = doubtful = changed = proposed = 0
-    wanted = list(dict.fromkeys(image for page in pages for _, image in page.gaps))
-    captions = {}
-    if wanted:
-        with progress_bar("captioning") as advance:
-            advance(0, len(wanted))
-            for result in captioner.caption(wanted):
-                captions[result.source] = result
-                advance(len(captions), len(wanted))
-    for page in pages:
-        texts = []
-        for gap, image in page.gaps:
-            place = f"{printable(str(page.path))}:{gap.line}: {printable(gap.source)}"
-            result = captions[image]
-            if result.error is not None:
-                failed += 1
-                say(f"{place}: needs a text by a person: {result.error}")
-            elif (confidence := result.captions[0].confidence or 0) < min_confidence:
-                doubtful += 1
-                say(f"{place}: needs a text by a person: the confidence of its caption is {confidence:.2f}")
-            else:
-                texts.append((gap, result.captions[0].text))
-        if not texts:
-            continue
-        after = insert_texts(page.content, texts)
-        try:
-            if write:
-                _replace(page, after)
-        except (ShowtellError, OSError) as error:
-            unusable += 1
-            say(f"showtell: {reason(error)}")
-            continue
-        changed += 1
-        proposed += len(texts)
-        sys.stdout.buffer.write(unified_diff(page.path, page.content, after))
-        sys.stdout.buffer.flush()
-    say(
-        f"showtell: texts {'written' if write else 'proposed'}: {proposed}, in {changed} of {len(pages)} files"
-        f"{'; --write writes them' if proposed and not write else ''}"
-    )
-    if failed or doubtful:
-        say(f"showtell: images that need a text by a person: {failed + doubtful}")
-    if failed or unusable:
-        raise typer.Exit(1)
 
 
-def _read(paths: Iterable[Path]) -> tuple[list[_Page], int]:
-    """Return the pages in folders, and how many could not be read."""
-    from showtell.alt_text.pages import HTML_SUFFIXES, MARKDOWN_SUFFIXES, find_missing_alts, local_path
-    from showtell.images import find_images
-
-    pages: dict[Path, _Page] = {}
-    unusable = 0
-    for root in paths:
-        site = root if root.is_dir() else root.parent
-        for path in find_images([root], suffixes=HTML_SUFFIXES | MARKDOWN_SUFFIXES):
-            try:
-                content = path.read_bytes()
-                gaps = [(gap, local_path(gap.source, path, site)) for gap in find_missing_alts(content, path.suffix)]
-                pages[path] = _Page(path, content, [(gap, image) for gap, image in gaps if image])
-            except (ShowtellError, OSError) as error:
-                unusable += 1
-                why = error.strerror if isinstance(error, OSError) else error
-                say(f"showtell: {printable(str(path))}: {why}")
-    return list(pages.values()), unusable
+def _report_undescribed(proposal: "Proposal") -> None:
+    for image in proposal.undescribed:
+        level = logging.WARNING if image.is_error else logging.INFO
+        place = f"{proposal.page.path}:{image.missing.line}: {image.missing.source}"
+        logger.log(level, "%s: no text proposed: %s", place, image.reason)
 
 
-def _replace(page: _Page, content: bytes) -> None:
-    """Write a page whole, with the rights that it has; where it is a link, the file that it leads to."""
-    from showtell.utils.files import atomic_write
+def _apply(proposal: "Proposal", write: bool) -> bool:
+    """Write the texts of a proposal on request, and print them as a diff. Return False if writing failed."""
+    content = proposal.content()
+    try:
+        if write:
+            proposal.page.write(content)
+    except (ShowtellError, OSError) as error:
+        logger.warning("%s", describe_error(error))
+        return False
+    sys.stdout.buffer.write(proposal.page.diff(content))
+    sys.stdout.buffer.flush()
+    return True
 
-    file = page.path.resolve()
-    if file.read_bytes() != page.content:
-        raise CaptionFileError(f"{page.path}: it has changed meanwhile; give the command again")
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(content)
-        shutil.copymode(file, temporary)
+
+def _summarise(proposals: "Sequence[Proposal]", changed: "Sequence[Proposal]", write: bool) -> None:
+    texts = plural(sum(len(proposal.texts) for proposal in changed), "text")
+    files = plural(len(proposals), "file")
+    hint = "; use --write to write them" if changed and not write else ""
+    logger.info("%s %s in %d of %s%s", "wrote" if write else "proposed", texts, len(changed), files, hint)
+    if undescribed := sum(len(proposal.undescribed) for proposal in proposals):
+        logger.info("a person must write the text of %s", plural(undescribed, "image"))
