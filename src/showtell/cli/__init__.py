@@ -16,8 +16,8 @@ import typer
 from showtell import __version__
 from showtell.cli import alt_text, captioning, ray, scoring, serving, training
 from showtell.cli.logs import install_handler, logger
-from showtell.cli.options import INTERRUPTED, exit_stack, fail, reason
-from showtell.errors import Interrupted, ShowtellError
+from showtell.cli.options import INTERRUPTED, exit_stack, fail
+from showtell.errors import Interrupted, ShowtellError, describe_error
 
 app = typer.Typer(
     name="showtell",
@@ -51,7 +51,7 @@ def main() -> NoReturn:
         sys.exit(2)
     except OSError as error:
         _discard_output()
-        fail(reason(error) if error.filename else f"input or output failed: {error.strerror or error}")
+        fail(describe_error(error) if error.filename else f"input or output failed: {error.strerror or error}")
     sys.exit(0)
 
 

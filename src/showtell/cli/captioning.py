@@ -69,7 +69,7 @@ def caption(
     ] = None,
     attention: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write attention maps, which show where each word looked, to a new folder."),
+        typer.Option(metavar="DIR", help="Write attention maps to a new folder: where the model looked for each word."),
     ] = None,
     font: Font = None,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from showtell.cli.logs import logger, printable
+from showtell.cli.logs import logger
 from showtell.errors import Interrupted
 
 Models = Annotated[
@@ -63,11 +63,3 @@ def resume_hint_on_interrupt() -> Iterator[None]:
 def say(line: str) -> None:
     """Log a message."""
     logger.info(line)
-
-
-def reason(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    if isinstance(error, OSError) and error.filename:
-        # If renaming failed, the second name is the one that the user knows.
-        return printable(f"{error.filename2 or error.filename}: {error.strerror}")
-    return printable(str(error))
