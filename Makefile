@@ -1,8 +1,8 @@
-# Everything a fresh machine needs is Python 3.11 or newer and make.
+# A fresh machine needs only Python 3.11 or newer and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz faults bench scale docs reference pictures dist lowest lock audit format clean
+.PHONY: demo test coverage fuzz faults bench scale docs reference pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -15,25 +15,30 @@ test: .venv/everything
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Damaged files by the ten thousand; some two minutes.
+# The tests, with a report of the lines that they do not run.
+coverage: .venv/everything
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing
+
+# Tens of thousands of damaged files; takes about two minutes.
 fuzz: .venv/everything
 	$(BIN)/python tests/fuzz.py
 
-# Kills and full disks, for an hour or so; given again, it goes on where it stopped.
+# Killed processes and full disks; takes about an hour, and resumes when it is run again.
 faults: .venv/everything
 	$(BIN)/python tests/faults/long.py out/faults
 
-# Needs a machine that does nothing else, and a caption file of COCO: make bench CAPTIONS=captions_val2017.json
+# Benchmarks. They need an idle machine and a COCO caption file: make bench CAPTIONS=captions_val2017.json
 bench: .venv/everything
 	$(BIN)/python -m pip install --quiet '.[train,bench]'
 	$(BIN)/python benchmarks/all.py --captions $(CAPTIONS)
 
-# A data set of COCO's size, from prepare to export; 5 GB in WORK, ten minutes: make scale CAPTIONS=captions_val2017.json
+# A data set of the size of COCO, from prepare to export: make scale CAPTIONS=captions_val2017.json
+# It takes ten minutes, and 5 GB in the folder WORK.
 WORK ?= scale
 scale: .venv/everything
 	$(BIN)/python benchmarks/scale.py --captions $(CAPTIONS) --folder $(WORK)
 
-# The wheel and the source distribution, each installed alone and tried from elsewhere.
+# Build the wheel and the source distribution, install each in a new environment, and run it from another folder.
 dist: .venv/release
 	rm -rf dist
 	$(BIN)/python -m build --quiet
@@ -44,13 +49,13 @@ dist: .venv/release
 		(cd dist && ../.venv-dist/bin/showtell caption ../examples) || exit 1; \
 	done
 
-# The tests with the oldest versions that pyproject.toml allows.
+# Run the tests with the oldest dependencies that pyproject.toml allows.
 lowest: .venv/release
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[train,serve,ray,dev]'
 	.venv-lowest/bin/python -m pytest
 
-# The versions that the tests were last seen to pass with, for: pip install -c constraints.txt '.[train]'
+# Write the versions with which the tests last passed, for: pip install -c constraints.txt '.[train]'
 lock: .venv/release
 	$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra ray --extra dev --universal --upgrade --no-header \
 		--no-annotate --quiet --output-file constraints.txt
@@ -70,7 +75,7 @@ docs: .venv/docs reference
 reference: .venv/runtime
 	$(BIN)/typer showtell.cli utils docs --name showtell --output docs/command-line.md
 
-# Those of README, by the model that ships.
+# Draw the images of the README with the shipped model.
 pictures: .venv/runtime
 	rm -rf out
 	$(BIN)/showtell caption examples --annotate out/titled --attention out/attention
@@ -82,7 +87,7 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "showtell needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
+		{ echo "showtell needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/runtime: .venv/bin/python pyproject.toml
