@@ -13,7 +13,7 @@ from comparison import print_seconds, timed
 from pycocoevalcap.cider.cider import Cider
 
 from showtell.data.caption_files import read_caption_file
-from showtell.metrics.scores import CiderD, tokenize
+from showtell.metrics import CiderD, tokenize
 
 CAPTIONS = 5000
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from showtell.data.caption_files import read_caption_file
-from showtell.metrics.scores import CiderD, DocumentFrequencies, tokenize
+from showtell.metrics import CiderD, DocumentFrequencies, tokenize
 
 CHOICES = 50
 

@@ -10,7 +10,7 @@ from comparison import print_seconds, timed
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from showtell.data.caption_files import read_caption_file
-from showtell.metrics.scores import tokenize
+from showtell.metrics import tokenize
 
 
 def main() -> None:

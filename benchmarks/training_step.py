@@ -18,10 +18,10 @@ import numpy as np
 from _measure import tell
 
 from showtell.data import caption_files
-from showtell.metrics.scores import tokenize
+from showtell.metrics import tokenize
 from showtell.recipe import Recipe
 from showtell.training.batches import Batches, TrainingSplit
-from showtell.training.decoders import MaskedCrossEntropy, new_decoder
+from showtell.training.decoders import MaskedCrossEntropy, build_decoder
 from showtell.training.phases import compile_model, make_optimizer
 from showtell.training.trainer import make_deterministic
 from showtell.vocabulary import END, START
@@ -93,7 +93,7 @@ class _Ours:
         make_deterministic(0)
         keras.config.set_dtype_policy(precision)
         self.precision = precision
-        self._model = new_decoder(recipe.model, WORDS, split.features.shape[2])
+        self._model = build_decoder(recipe.model, WORDS, split.features.shape[2])
         loss = MaskedCrossEntropy(recipe.training.label_smoothing)
         compile_model(self._model, make_optimizer(recipe.training, 1000), loss)
         self._split = split

@@ -32,7 +32,7 @@ from showtell.images import Preprocess
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.inference.confidence import Calibration, FeatureClusters
-from showtell.metrics.cider import DocumentFrequencies
+from showtell.metrics import DocumentFrequencies
 
 ARCHIVE = "the .zip file itself"
 HANG = 30.0  # seconds

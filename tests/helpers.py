@@ -80,3 +80,8 @@ def boxes(sheet: Image.Image, colour: tuple[int, int, int]) -> list[tuple[int, i
         for top, bottom in runs(match.any(axis=1))
         for left, right in runs(match[top:bottom].any(axis=0))
     ]
+
+
+def split_words(*captions: str) -> list[list[str]]:
+    """Split captions at spaces, as the metrics take them."""
+    return [caption.split() for caption in captions]

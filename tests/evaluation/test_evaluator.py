@@ -11,7 +11,7 @@ from showtell.errors import ConfigurationError, ImageError
 from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES, evaluate_captioner, read_split
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
-from showtell.metrics.scores import DocumentFrequencies, score_captions
+from showtell.metrics import DocumentFrequencies, score_captions
 
 NAMES = [path.name for path in sorted(EXAMPLES.glob("*.jpg"))]
 EXAMPLE_CAPTIONS = [

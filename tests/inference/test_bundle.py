@@ -15,7 +15,7 @@ from showtell.inference.bundle import Bundle
 from showtell.inference.bundle_files import FILES, MANIFEST
 from showtell.inference.confidence import Calibration, FeatureClusters
 from showtell.inference.search import SearchOptions
-from showtell.metrics.cider import DocumentFrequencies
+from showtell.metrics import DocumentFrequencies
 from showtell.vocabulary import Vocabulary
 
 

@@ -1,4 +1,4 @@
-"""Write ptb_tokens.json: captions with the tokens that coco-caption's own tokeniser gives them (needs Java)."""
+"""Write ptb_tokens.json: captions with the tokens of the tokenizer of coco-caption (needs Java)."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ CAPTIONS = [
 
 if __name__ == "__main__":
     tokenized = PTBTokenizer().tokenize({index: [{"caption": caption}] for index, caption in enumerate(CAPTIONS)})
-    # coco-caption splits at every blank, those inside a token ("2 1/4") as well.
+    # coco-caption splits at every space, even inside a token ("2 1/4").
     pairs = [{"caption": caption, "tokens": tokenized[index][0].split()} for index, caption in enumerate(CAPTIONS)]
     rows = ",\n".join(json.dumps(pair, ensure_ascii=False) for pair in pairs)
     Path(__file__).with_name("ptb_tokens.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")

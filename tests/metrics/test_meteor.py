@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from showtell.errors import ConfigurationError, MissingExtra, ShowtellError
+from showtell.metrics import score_captions, tokenize
 from showtell.metrics.meteor import meteor
-from showtell.metrics.scores import score_captions, tokenize
 
 CAPTIONS = [
     ("A dog runs on the grass.", ["A dog is running across a lawn.", "The brown dog runs in the grass!"]),
@@ -22,25 +22,25 @@ REFERENCES = [[tokenize(text) for text in texts] for _, texts in CAPTIONS]
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
-def test_meteor_is_what_pycocoevalcap_says():
+def test_meteor_equals_pycocoevalcap():
     module = pytest.importorskip("pycocoevalcap.meteor.meteor")
     truths = {index: [" ".join(caption) for caption in captions] for index, captions in enumerate(REFERENCES)}
-    theirs, theirs_per_image = module.Meteor().compute_score(
+    expected, expected_per_image = module.Meteor().compute_score(
         truths, {index: [" ".join(caption)] for index, caption in enumerate(CANDIDATES)}
     )
     candidates = {f"{index}.jpg": caption for index, (caption, _) in enumerate(CAPTIONS)}
     references = {f"{index}.jpg": captions for index, (_, captions) in enumerate(CAPTIONS)}
     assert score_captions(candidates, references).meteor is None
     scores = score_captions(candidates, references, meteor=True)
-    assert scores.meteor == 100 * theirs
-    assert scores.meteor_per_image == {f"{index}.jpg": 100 * value for index, value in enumerate(theirs_per_image)}
-    dog, cats, nothing, _, bicycle = scores.meteor_per_image.values()
-    assert cats == bicycle == 100 and nothing == 0 and 30 < dog < 100
+    assert scores.meteor == 100 * expected
+    assert scores.meteor_per_image == {f"{index}.jpg": 100 * value for index, value in enumerate(expected_per_image)}
+    dog, cats, empty, _, bicycle = scores.meteor_per_image.values()
+    assert cats == bicycle == 100 and empty == 0 and 30 < dog < 100
 
 
 @pytest.fixture
-def a_java(tmp_path, monkeypatch):
-    """Put a program of one's own where java is sought."""
+def fake_java(tmp_path, monkeypatch):
+    """Return a function that installs a Python script as the command java."""
     pytest.importorskip("pycocoevalcap")
 
     def install(script):
@@ -51,41 +51,41 @@ def a_java(tmp_path, monkeypatch):
     return install
 
 
-def test_a_java_that_gives_up_is_told_with_its_own_words(a_java):
-    a_java("import sys; sys.stderr.write('There is no runtime here.\\nmore'); sys.exit(1)")
-    with pytest.raises(ShowtellError, match=r"^METEOR: Java gave up: There is no runtime here\.$"):
+def test_the_error_message_of_java_is_reported(fake_java):
+    fake_java("import sys; sys.stderr.write('There is no runtime here.\\nmore'); sys.exit(1)")
+    with pytest.raises(ShowtellError, match=r"^METEOR: Java failed: There is no runtime here\.$"):
         meteor(CANDIDATES, REFERENCES)
 
 
-def test_java_is_ended_when_scoring_is_interrupted(a_java, tmp_path):
-    # It answers one line, tells its number, and then would wait for ever.
-    a_java(
+def test_an_interrupt_stops_java(fake_java, tmp_path):
+    # The program answers one line, writes its process id, interrupts its parent and waits forever.
+    fake_java(
         "import os, signal, sys, time; sys.stdin.readline(); print('1.0', flush=True)\n"
-        f"open({str(tmp_path / 'number')!r}, 'w').write(str(os.getpid()))\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
         "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
     )
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
     try:
         with pytest.raises(KeyboardInterrupt):
             meteor(CANDIDATES, REFERENCES)
     finally:
         signal.signal(signal.SIGINT, previous)
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "number").read_text()), 0)
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_without_java_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_java_is_reported_with_a_hint(tmp_path, monkeypatch):
     pytest.importorskip("pycocoevalcap")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigurationError, match=r"needs Java.*install a Java runtime"):
         meteor(CANDIDATES, REFERENCES)
 
 
-def test_without_the_package_one_line_says_how_to_get_it(tmp_path):
-    # A module of its name that is not there, as seen by a fresh interpreter.
+def test_a_missing_package_is_reported_with_a_hint(tmp_path):
+    # None in sys.modules makes an import fail. A fresh interpreter has not imported the package yet.
     program = (
         "import sys; sys.modules['pycocoevalcap'] = None\n"
-        "from showtell.errors import MissingExtra\nfrom showtell.metrics_meteor import meteor\n"
+        "from showtell.errors import MissingExtra\nfrom showtell.metrics.meteor import meteor\n"
         "try: meteor([], [])\nexcept MissingExtra as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

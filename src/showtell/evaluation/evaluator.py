@@ -9,7 +9,7 @@ from showtell.data import Example, read_caption_file, split_holdout
 from showtell.errors import ConfigurationError, ImageError
 from showtell.inference.captioner import Caption, Captioner
 from showtell.inference.search_options import SearchOptions
-from showtell.metrics.scores import DocumentFrequencies, Scores, score_captions
+from showtell.metrics import DocumentFrequencies, Scores, score_captions
 
 logger = logging.getLogger(__name__)
 

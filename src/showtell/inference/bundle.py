@@ -20,17 +20,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ShowtellError
 from showtell.inference.bundle_files import FILES, MANIFEST, OPTIONAL_FILES, open_bundle_files, require_files
 from showtell.inference.confidence import Calibration
 from showtell.inference.search_options import SearchOptions
-from showtell.metrics.cider import DocumentFrequencies
 from showtell.utils.field_types import check_field_types
 from showtell.utils.files import atomic_write
 from showtell.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from showtell.metrics import DocumentFrequencies
 
 FORMAT_VERSION = 3
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "pretrained" / "default"
@@ -79,8 +81,10 @@ class Bundle:
         return Vocabulary.from_json(self._text("vocabulary.json"))
 
     @property
-    def document_frequencies(self) -> DocumentFrequencies | None:
+    def document_frequencies(self) -> "DocumentFrequencies | None":
         """Document frequencies of the validation references, if included. Raises ShowtellError if they are invalid."""
+        from showtell.metrics import DocumentFrequencies  # captioning does not need the metrics
+
         content = self.files.get("document_frequencies.json")
         return None if content is None else DocumentFrequencies.from_json(content)
 

@@ -1,4 +1,7 @@
-"""METEOR, by the program of its authors: it needs Java and the package pycocoevalcap, which brings that program."""
+"""METEOR 1.5 (Denkowski and Lavie, 2014, https://aclanthology.org/W14-3348) by its authors' Java program.
+
+It needs Java and the package pycocoevalcap, which contains the program.
+"""
 
 import shutil
 import subprocess
@@ -9,69 +12,67 @@ from pathlib import Path
 import numpy as np
 
 from showtell.errors import ConfigurationError, ShowtellError, import_extra
-from showtell.metrics.cider import Tokens
-
-FEATURE = "METEOR"
+from showtell.metrics.ngrams import Tokens
 
 
 def meteor_command() -> list[str]:
-    """Return the command that runs METEOR 1.5 as coco-caption runs it; its stemmer and synonyms are for English.
+    """Return the command that runs METEOR like coco-caption, with the stemmer and synonyms for English.
 
     Raises:
         MissingExtra: if pycocoevalcap is not installed.
-        ConfigurationError: if there is no Java.
+        ConfigurationError: if Java is not installed.
     """
-    module = import_extra("pycocoevalcap.meteor.meteor", FEATURE, "meteor")
+    module = import_extra("pycocoevalcap.meteor.meteor", "METEOR", "meteor")
     if shutil.which("java") is None:
         raise ConfigurationError(
-            f"{FEATURE} needs Java, and there is no command java; install a Java runtime, such as default-jre-headless "
-            "on Debian and Ubuntu"
+            "METEOR needs Java, but the command java was not found; install a Java runtime, such as "
+            "default-jre-headless on Debian and Ubuntu"
         )
     jar = Path(module.__file__).parent / module.METEOR_JAR
-    # Without the encoding, letters outside ASCII are lost where the locale is C.
+    # Without the encoding, Java loses non-ASCII letters in the locale C.
     return ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
 
 
 def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[float, np.ndarray]:
-    """Return METEOR of the whole and of each image, (N,), between 0 and 1.
+    """Return METEOR of the corpus and of each image, (N,), between 0 and 1.
 
-    Denkowski and Lavie 2014, version 1.5. That of the whole is made of the counts of all images, and is not the mean.
+    The corpus score is computed from the summed statistics of all images. It is not the mean.
 
     Args:
         candidates: N tokenised captions.
-        references: for each of them the tokenised captions of its image.
+        references: the tokenised reference captions of each image.
 
     Raises:
         MissingExtra: if pycocoevalcap is not installed.
-        ConfigurationError: if there is no Java.
-        ShowtellError: if Java ends before it has scored.
+        ConfigurationError: if Java is not installed.
+        ShowtellError: if Java fails.
     """
-    fields = [
+    lines = [
         " ||| ".join(map(" ".join, (*captions, candidate)))
         for candidate, captions in zip(candidates, references, strict=True)
     ]
-    with tempfile.TemporaryFile() as complaints:
-        program = subprocess.Popen(  # noqa: S603
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(  # noqa: S603
             meteor_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=stderr,
             text=True,
             encoding="utf-8",
         )
-        answers = iter(program.stdout or ())
+        output = iter(process.stdout or ())
         try:
             statistics = []
-            for line in fields:
-                print(f"SCORE ||| {line}", file=program.stdin, flush=True)
-                statistics.append(next(answers, "").strip())
-            print(" ||| ".join(["EVAL", *statistics]), file=program.stdin, flush=True)
-            *per_image, whole = (float(next(answers, "")) for _ in range(len(fields) + 1))
+            for line in lines:
+                print(f"SCORE ||| {line}", file=process.stdin, flush=True)
+                statistics.append(next(output, "").strip())
+            print(" ||| ".join(["EVAL", *statistics]), file=process.stdin, flush=True)
+            *per_image, corpus = (float(next(output, "")) for _ in range(len(lines) + 1))
         except (OSError, ValueError):
-            complaints.seek(0)
-            reason = complaints.read().decode(errors="replace").strip().partition("\n")[0]
-            raise ShowtellError(f"{FEATURE}: Java gave up: {reason or 'it said nothing more'}") from None
+            stderr.seek(0)
+            reason = stderr.read().decode(errors="replace").strip().partition("\n")[0]
+            raise ShowtellError(f"METEOR: Java failed: {reason or 'no error message'}") from None
         finally:
-            program.kill()
-            program.communicate()
-    return whole, np.array(per_image)
+            process.kill()
+            process.communicate()
+    return corpus, np.array(per_image)
