@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from showtell.cli import app
-from showtell.data.tutorial import BACKGROUNDS, COLOURS, RADII, SHAPES, write
+from showtell.data.tutorial import BACKGROUNDS, COLOURS, RADII, SHAPES, write_tutorial_data
 from showtell.inference.bundle import Bundle
 
 SMALL = ["--embedding-size", 32, "--units", 64, "--batch-size", 8, "--learning-rate", 0.01, "--dropout", 0]
@@ -57,7 +57,7 @@ def german(size, colour, shape, background):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
-    write(folder, 24)
+    write_tutorial_data(folder, 24)
     return folder
 
 

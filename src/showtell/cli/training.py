@@ -234,7 +234,7 @@ def tutorial_data(
     seed: Annotated[int, typer.Option(help="Seed; the same draws the same.")] = 0,
 ) -> None:
     """Draw a small data set of coloured shapes with captions, to learn and try training with."""
-    from showtell.data.tutorial import write
+    from showtell.data.tutorial import write_tutorial_data
 
-    write(folder, images, seed, relations)
+    write_tutorial_data(folder, images, seed, relations)
     print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}")

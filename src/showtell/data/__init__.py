@@ -15,6 +15,7 @@ from showtell.data.captions_h5 import (
 from showtell.data.extraction import FeatureWriter, extract_features
 from showtell.data.features import Features, Rows
 from showtell.data.splits import load_examples, match_images, select_with_images, split_holdout
+from showtell.data.tutorial import write_tutorial_data
 
 __all__ = [
     "CaptionData",
@@ -36,4 +37,5 @@ __all__ = [
     "split_holdout",
     "vocabulary_path",
     "write_captions_h5",
+    "write_tutorial_data",
 ]

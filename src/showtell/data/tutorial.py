@@ -1,4 +1,4 @@
-"""A data set to learn with: pictures of coloured shapes and their captions, drawn in seconds, learnt in two minutes."""
+"""The tutorial data set: images of coloured shapes with captions. Drawing takes seconds, training two minutes."""
 
 import csv
 from itertools import product
@@ -10,31 +10,31 @@ from PIL import Image, ImageDraw, ImageOps
 from showtell.errors import ConfigurationError
 from showtell.utils.files import atomic_write
 
-SIDE = 224
-_FINER = 3  # a picture is drawn so many times larger, then shrunk, for smooth edges
+IMAGE_SIZE = 224
+_SUPERSAMPLING = 3  # images are drawn at this scale and then reduced, for smooth edges
 
 
 def _arc(start: float, stop: float, radius: float = 1.0, centre: float = 0.0) -> np.ndarray:
-    """Return points (73, 2) on a circle about (centre, 0), from one angle to another, in degrees."""
+    """Return 73 points (73, 2) on a circle around (centre, 0), from one angle in degrees to another."""
     angles = np.radians(np.linspace(start, stop, 73))
     return np.stack([centre + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
-def _corners(*radii: float, first: float = -90.0) -> np.ndarray:
-    """Return a polygon (N, 2) whose corners are so far from its centre, at equal angles from `first` on."""
+def _polygon(*radii: float, first: float = -90.0) -> np.ndarray:
+    """Return the corners (N, 2) of a polygon with given distances from the centre, at equal angles from `first` on."""
     angles = np.radians(first + 360 * np.arange(len(radii)) / len(radii))
     return np.array(radii)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _heart() -> np.ndarray:
-    turn = np.radians(np.arange(0, 360, 5))
-    up = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
-    return np.stack([16 * np.sin(turn) ** 3, -2.5 - up], axis=1) / 15
+    angle = np.radians(np.arange(0, 360, 5))
+    height = 13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle)
+    return np.stack([16 * np.sin(angle) ** 3, -2.5 - height], axis=1) / 15
 
 
-# Features that are averaged over the picture see textures and shapes well, but flat colour badly. The attributes below
-# were chosen so that each can be told from such features almost without error; so were the shading and the dark edge
-# of the shapes, and the greyness of the backgrounds.
+# Pooled features represent textures and shapes well, but uniform colours badly. The attributes below, the shading and
+# dark outline of the shapes, and the grey backgrounds were chosen so that a model can recognise all attributes from
+# pooled features with almost no errors.
 RADII = {"small": 30.0, "large": 60.0}  # in pixels
 COLOURS = {
     "red": (215, 30, 35),
@@ -46,72 +46,72 @@ COLOURS = {
     "black": (25, 25, 25),
     "white": (255, 255, 255),
 }
-SHAPES = {  # outlines of about unit radius, y downwards
+SHAPES = {  # outlines with a radius of about 1; y points down
     "circle": _arc(0, 360),
-    "square": _corners(1.2, 1.2, 1.2, 1.2, first=-45),
-    "triangle": _corners(1.3, 1.3, 1.3),
-    "star": _corners(*[1.3, 0.55] * 5),
+    "square": _polygon(1.2, 1.2, 1.2, 1.2, first=-45),
+    "triangle": _polygon(1.3, 1.3, 1.3),
+    "star": _polygon(*[1.3, 0.55] * 5),
     "heart": _heart(),
     "moon": np.concatenate([_arc(50, 310), _arc(280.6, 79.4, radius=0.779, centre=0.5)]),
 }
 BACKGROUNDS = ("plain", "striped", "dotted", "checked")
-RELATIONS = {"above": (0, 1), "to the left of": (1, 0)}  # where the second shape lies, seen from the first
+RELATIONS = {"above": (0, 1), "to the left of": (1, 0)}  # direction from the first shape to the second
 
 
-def write(folder: str | Path, images: int = 600, seed: int = 0, relations: bool = False) -> None:
-    """Draw a data set in the image-folder format: `folder/metadata.csv` and PNG files in `folder/images`.
+def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, relations: bool = False) -> None:
+    """Draw a data set in the imagefolder format: `folder/metadata.csv`, and PNG files in `folder/images`.
 
-    The columns of the table are file_name, text and split. Each picture, of 224 × 224 pixels, has two captions, such
-    as "a large red star on a striped background" and "there is" before the same words; one in five is for validation.
-    No caption of a validation picture belongs to a training picture, so it cannot be known by heart.
+    The table has the columns file_name, text and split. Each image of 224 x 224 pixels has two captions: one like "a
+    large red star on a striped background", and the same with "there is" in front. One image in five is for validation.
+    No caption of a validation image occurs in training, so the model cannot memorise it.
 
     Args:
-        folder: made if it is missing; files of the same names are replaced.
-        images: the number of pictures.
-        seed: equal seeds give equal files.
-        relations: if true, pictures show two shapes, and the caption says how they lie to each other, as in "a small
-            blue square above a large white moon on a plain background". It takes grid features to learn that.
+        folder: the output folder. It is created if missing; files of the same name are replaced.
+        images: number of images, at least 5.
+        seed: random seed. The same seed creates the same files.
+        relations: draw two shapes per image, with their relative position in the caption, as in "a small blue square
+            above a large white moon on a plain background". A model needs grid features to learn it.
 
     Raises:
-        ConfigurationError: if there are too few images to have one for validation, or the seed is negative.
+        ConfigurationError: if `images` or `seed` is too small.
     """
     if images < 5:
-        raise ConfigurationError(f"{images} images cannot be split into training and validation: draw at least 5")
+        raise ConfigurationError(f"{images} images are too few for a training and a validation split; draw at least 5")
     if seed < 0:
         raise ConfigurationError(f"seed is {seed}; it must be at least 0")
     folder = Path(folder)
     random = np.random.default_rng(seed)
-    kinds = random.permutation(list(product(RADII, COLOURS, SHAPES, BACKGROUNDS))).tolist()
+    combinations = random.permutation(list(product(RADII, COLOURS, SHAPES, BACKGROUNDS))).tolist()
     rows = [("file_name", "text", "split")]
     for index in range(images):
-        kind = index % len(kinds)
-        *first, background = kinds[kind]
-        picture = _background(background, random)
+        combination = index % len(combinations)
+        *first, background = combinations[combination]
+        image = _draw_background(background, random)
         if relations:
-            *second, _ = kinds[random.integers(len(kinds))]
+            *second, _ = combinations[random.integers(len(combinations))]
             relation = list(RELATIONS)[random.integers(len(RELATIONS))]
-            away = SIDE / 4 * np.array(RELATIONS[relation])
-            _draw(picture, first, SIDE / 2 - away, 0.66, random)
-            _draw(picture, second, SIDE / 2 + away, 0.66, random)
-            shown = f"a {' '.join(first)} {relation} a {' '.join(second)}"
+            offset = IMAGE_SIZE / 4 * np.array(RELATIONS[relation])
+            _draw_shape(image, first, IMAGE_SIZE / 2 - offset, 0.66, random)
+            _draw_shape(image, second, IMAGE_SIZE / 2 + offset, 0.66, random)
+            subject = f"a {' '.join(first)} {relation} a {' '.join(second)}"
         else:
-            _draw(picture, first, SIDE / 2 + random.uniform(-24, 24, 2), 1.0, random)
-            shown = f"a {' '.join(first)}"
+            _draw_shape(image, first, IMAGE_SIZE / 2 + random.uniform(-24, 24, 2), 1.0, random)
+            subject = f"a {' '.join(first)}"
         name = f"images/{index:04}.png"
         with atomic_write(folder / name) as temporary:
-            picture.resize((SIDE, SIDE), Image.Resampling.BOX).save(temporary)
-        caption = f"{shown} on a {background} background"
-        # By the kind, not by the picture: see above.
-        split = "val" if kind % 5 == 4 else "train"
+            image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX).save(temporary)
+        caption = f"{subject} on a {background} background"
+        # Images with the same caption are in the same split.
+        split = "val" if combination % 5 == 4 else "train"
         rows += [(name, caption, split), (name, f"there is {caption}", split)]
     with atomic_write(folder / "metadata.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _background(pattern: str, random: np.random.Generator) -> Image.Image:
-    """Return a light grey picture, _FINER times as large as is wanted, with a pattern in a darker grey."""
-    y, x = np.ogrid[: SIDE * _FINER, : SIDE * _FINER]
-    period = _FINER * random.integers(22, 34)
+def _draw_background(pattern: str, random: np.random.Generator) -> Image.Image:
+    """Return a light grey image with a pattern in a darker grey, larger than the result by _SUPERSAMPLING."""
+    y, x = np.ogrid[: IMAGE_SIZE * _SUPERSAMPLING, : IMAGE_SIZE * _SUPERSAMPLING]
+    period = _SUPERSAMPLING * random.integers(22, 34)
     match pattern:
         case "striped":
             dark = (x + y) % period < period / 2
@@ -125,15 +125,23 @@ def _background(pattern: str, random: np.random.Generator) -> Image.Image:
     return Image.fromarray((light - 20 * dark).astype(np.uint8)).convert("RGB")
 
 
-def _draw(
-    picture: Image.Image, thing: list[str], centre: np.ndarray, scale: float, random: np.random.Generator
+def _draw_shape(
+    image: Image.Image, attributes: list[str], centre: np.ndarray, scale: float, random: np.random.Generator
 ) -> None:
-    """Draw a thing (size, colour, shape) at a centre in pixels, a little tilted, lighter above and darker below."""
-    size, colour, shape = thing
+    """Draw a shape, slightly rotated and shaded from light at the top to dark at the bottom.
+
+    Args:
+        image: the image to draw on.
+        attributes: size, colour and shape.
+        centre: (x, y) in pixels.
+        scale: factor of the size.
+        random: the source of variation in size, angle and colour.
+    """
+    size, colour, shape = attributes
     radius = scale * RADII[size] * random.uniform(0.93, 1.07)
-    tilt = np.radians(random.uniform(-10, 10))
-    turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
-    outline = _FINER * (radius * SHAPES[shape] @ turn + centre)
+    angle = np.radians(random.uniform(-10, 10))
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    outline = _SUPERSAMPLING * (radius * SHAPES[shape] @ rotation + centre)
     fill = np.array(COLOURS[colour]) + random.integers(-4, 5, 3)
 
     def shade(factor: float) -> tuple[int, int, int]:
@@ -143,8 +151,10 @@ def _draw(
     left, top = np.floor(outline.min(axis=0)).astype(int).tolist()
     right, bottom = np.ceil(outline.max(axis=0)).astype(int).tolist()
     gradient = Image.linear_gradient("L").resize((right - left, bottom - top))
-    stencil = Image.new("L", gradient.size)
-    ImageDraw.Draw(stencil).polygon([(x - left, y - top) for x, y in outline.tolist()], fill=255)
-    picture.paste(ImageOps.colorize(gradient, black=shade(1.15), white=shade(0.7)), (left, top), stencil)
-    edge = [(x, y) for x, y in np.concatenate([outline, outline[:2]]).tolist()]  # on to the second point: a full joint
-    ImageDraw.Draw(picture).line(edge, fill=shade(0.6), width=3 * _FINER, joint="curve")
+    mask = Image.new("L", gradient.size)
+    ImageDraw.Draw(mask).polygon([(x - left, y - top) for x, y in outline.tolist()], fill=255)
+    image.paste(ImageOps.colorize(gradient, black=shade(1.15), white=shade(0.7)), (left, top), mask)
+    edge = [
+        (x, y) for x, y in np.concatenate([outline, outline[:2]]).tolist()
+    ]  # up to the second point, so that the last joint is drawn
+    ImageDraw.Draw(image).line(edge, fill=shade(0.6), width=3 * _SUPERSAMPLING, joint="curve")
