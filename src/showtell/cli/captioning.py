@@ -76,6 +76,7 @@ def caption(
     """Caption images.
 
     With --jsonl, --csv or --sidecar, images that have a caption in all of these outputs are skipped.
+    Use `showtell ray caption` for addresses, .tar and .parquet files, and many machines.
     """
     from showtell.cli.caption_outputs import OutputOptions
     from showtell.inference.captioner import Captioner
