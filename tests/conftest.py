@@ -12,20 +12,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests that train: where several processes share the files, none is left with a long one alone."""
+    """Run the slow training tests first, so that parallel test processes end at about the same time."""
     items.sort(key=lambda item: not item.path.stem.startswith(("test_training", "test_warm_start", "test_languages")))
 
 
 @pytest.fixture
 def showtell():
-    """Run the real command line in a process of its own; return what it left."""
+    """Run the command line in a process of its own, check its exit status, and return the finished process."""
 
     def run(*arguments, status=0, environment=None, timeout=300):
         command = [sys.executable, "-m", "showtell", *map(str, arguments)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(environment or {})}
         )
-        assert done.returncode == status, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, f"{command}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -34,7 +34,7 @@ def showtell():
 
 @pytest.fixture
 def noise_images(tmp_path):
-    """A folder of twelve small pictures that all differ."""
+    """A folder of twelve small images of random noise."""
     folder = tmp_path / "images"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def looking_bundle(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def blind_bundle(tmp_path_factory):
-    """The same, but it does not tell its attention."""
+    """The same model without its attention output."""
     step = LOOKING_GRAPHS["decoder_step.onnx"].replace(", float[N, 4] next_attention", "")
     path = tmp_path_factory.mktemp("bundles") / "blind"
     return save_looking_bundle(path, {**LOOKING_GRAPHS, "decoder_step.onnx": step})
@@ -60,7 +60,7 @@ def blind_bundle(tmp_path_factory):
 
 @pytest.fixture
 def night_image(tmp_path):
-    """An image that is dark but for its upper right quarter."""
+    """A dark image with a bright upper right quarter."""
     pixels = np.full((60, 90, 3), 20, np.uint8)
     pixels[:30, 45:] = 240
     Image.fromarray(pixels).save(tmp_path / "night.png")
@@ -69,7 +69,7 @@ def night_image(tmp_path):
 
 @pytest.fixture(scope="module")
 def serve():
-    """Start the real `showtell serve` with options; return its address and process. All end with the module."""
+    """Start `showtell serve` with options and return its URL and process. The servers stop after the module."""
     started = []
 
     def start(*options):
@@ -79,7 +79,7 @@ def serve():
         for line in process.stderr:
             if found := re.search(r"http://\S+:\d+", line):
                 return found.group(), process
-        raise AssertionError(f"{command} has ended with {process.wait()}")
+        raise AssertionError(f"{command}: exit status {process.wait()}")
 
     yield start
     for process in started:

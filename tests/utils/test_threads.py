@@ -1,4 +1,4 @@
-"""Work in threads: results in order, items taken as they are needed."""
+"""Work in threads: results are in order, and items are taken only as needed."""
 
 import threading
 from itertools import count, islice
@@ -9,7 +9,7 @@ from showtell.utils import threads as parallel
 from showtell.utils.threads import parallel_map
 
 
-def test_results_come_in_order_though_work_ends_out_of_order(monkeypatch):
+def test_results_are_in_order_if_the_work_ends_out_of_order(monkeypatch):
     monkeypatch.setattr(parallel, "THREADS", 4)
     last_is_done = threading.Event()
 
@@ -23,7 +23,7 @@ def test_results_come_in_order_though_work_ends_out_of_order(monkeypatch):
     assert list(parallel_map(work, range(20), ahead=2)) == list(range(20))
 
 
-def test_an_endless_row_of_items_is_taken_no_further_than_is_needed(monkeypatch):
+def test_endless_items_are_taken_only_as_needed(monkeypatch):
     monkeypatch.setattr(parallel, "THREADS", 2)
     taken = []
 
@@ -36,7 +36,7 @@ def test_an_endless_row_of_items_is_taken_no_further_than_is_needed(monkeypatch)
     assert len(taken) <= 5 + 3 * 2 + 1
 
 
-def test_an_error_comes_in_the_place_of_its_result():
+def test_an_error_takes_the_place_of_its_result():
     results = parallel_map(lambda number: 1 // number, [1, 0, 1], ahead=1)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
