@@ -1,11 +1,11 @@
-"""A data set of COCO's size, or of another, from prepare to export: time, memory and disk of each step.
+"""Measure time, memory and disk of each step from prepare to export, on a data set of the size of COCO.
 
-Captions are those of the file given, over and over; features are random numbers, in real files; the images for export
-are those of examples/, over and over. Everything is done at a tenth of the size too: memory should be the same.
+The captions are those of a COCO caption file, repeated. The features are random numbers in files of real size. The
+images for export are those of examples/, repeated. Each step also runs at a tenth of the size, for comparison.
 
 python benchmarks/scale.py --captions captions_val2017.json --folder WORK [--images 118000]
 
-WORK receives some 4 GB. What is done is kept in WORK/results.json, and not done again.
+WORK needs about 5 GB. Results are saved in WORK/results.json; finished steps are skipped when the command runs again.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-CAPTIONS_AN_IMAGE = 5
-VALIDATION_IMAGES = 5000  # as COCO has; 1,000 of them are captioned after an epoch
+CAPTIONS_PER_IMAGE = 5
+VALIDATION_IMAGES = 5000  # as in COCO; training captions 1,000 of them after each epoch
 STEPS = 200
-WARM = 50  # steps that compile
-BLOCK = 1000  # images whose features are drawn; after them come the same
-EVERY = 0.05  # seconds between looks at a process
-# Encoder, cells and channels, and recipe.
+WARM_UP_STEPS = 50  # not timed, because they include compilation
+BLOCK_SIZE = 1000  # images with different features; later blocks repeat them
+SAMPLING_SECONDS = 0.05  # between measurements of the memory of a process
+# Encoder, cells, channels and recipe.
 KINDS = {
     "pooled": ("inception_v3", 1, 2048, {"decoder": "show_and_tell"}),
     "grid": ("efficientnet_lite2", 49, 352, {"decoder": "show_attend_tell"}),
@@ -40,13 +40,13 @@ KINDS = {
 
 
 def main() -> None:
-    """Make, measure, print; as a program named so, train a few hundred steps and validate."""
+    """Run and measure all steps, and print a table. With the argument `train`, run the training step."""
     if sys.argv[1] == "train":
         _train(Path(sys.argv[2]), sys.argv[3])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=Path, required=True, help="a caption file of COCO")
-    parser.add_argument("--folder", type=Path, required=True, help="where to work; it may be gone on with")
+    parser.add_argument("--captions", type=Path, required=True, help="COCO caption file")
+    parser.add_argument("--folder", type=Path, required=True, help="working folder; an interrupted run is resumed")
     parser.add_argument("--images", type=int, default=118_000)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -57,36 +57,39 @@ def main() -> None:
         for step, command in _steps(folder, arguments.captions, images):
             name = f"{images}, {step}"
             if name not in rows:
-                before = _disk(folder)
+                before = _disk_usage(folder)
                 rows[name] = {"images": images, "step": step, **command()}
-                rows[name]["disk"] = _disk(folder) - before
+                rows[name]["disk"] = _disk_usage(folder) - before
                 results.write_text(json.dumps(rows, indent=1))
-    print("| step | images | seconds | memory of its own, MB | of files, MB | written, MB | |")
+    print("| step | images | seconds | anonymous memory, MB | mapped files, MB | written, MB | details |")
     print("|---|---|---|---|---|---|---|")
     order = [step for step, _ in _steps(Path(), Path(), 0)]
     for row in sorted(rows.values(), key=lambda row: (order.index(row["step"]), row["images"])):
-        memory = f"{row['own'] / 1e6:,.0f} | {row['of_files'] / 1e6:,.0f}" if "own" in row else " | "
+        memory = f"{row['anonymous'] / 1e6:,.0f} | {row['mapped'] / 1e6:,.0f}" if "anonymous" in row else " | "
         print(
             f"| {row['step']} | {row['images']:,} | {row['seconds']:.1f} | {memory} | {row['disk'] / 1e6:,.0f} "
-            f"| {row.get('more', '')} |"
+            f"| {row.get('details', '')} |"
         )
 
 
 def _steps(folder: Path, captions: Path, images: int) -> Iterator[tuple[str, Any]]:
-    """Yield the name of each step and what does it."""
+    """Yield the name of each step, and a function that runs and measures it."""
     showtell = [sys.executable, "-m", "showtell"]
-    yield "make captions", lambda: _timed(lambda: _make_captions(captions, folder, images))
+    yield "make captions", lambda: _measure_time(lambda: _make_captions(captions, folder, images))
     parts = ["--train", str(folder / "train.json"), "--val", str(folder / "val.json")]
     yield (
         "prepare",
-        lambda: _watched([*showtell, "prepare", *parts, "-o", str(folder / "captions.h5")], folder, "captions*"),
+        lambda: _measure([*showtell, "prepare", *parts, "-o", str(folder / "captions.h5")], folder, "captions*"),
     )
     for kind in KINDS:
-        yield f"make features, {kind}", lambda kind=kind: _timed(lambda: _make_features(folder, kind, images))
+        yield f"make features, {kind}", lambda kind=kind: _measure_time(lambda: _make_features(folder, kind, images))
         command = [sys.executable, __file__, "train", str(folder), kind]
-        yield f"train and validate, {kind}", lambda command=command, kind=kind: _watched(command, folder, f"run-{kind}")
+        yield (
+            f"train and validate, {kind}",
+            lambda command=command, kind=kind: _measure(command, folder, f"run-{kind}"),
+        )
     command = [*showtell, "export", str(folder / "run-grid"), "-o", str(folder / "bundle.zip")]
-    yield "export, grid", lambda: _watched(command, folder, "bundle.zip")
+    yield "export, grid", lambda: _measure(command, folder, "bundle.zip")
 
 
 def _make_captions(source: Path, folder: Path, images: int) -> None:
@@ -94,20 +97,20 @@ def _make_captions(source: Path, folder: Path, images: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for split, first, count in (("train", VALIDATION_IMAGES, images), ("val", 0, VALIDATION_IMAGES)):
         numbers = range(first, first + count)
-        told = islice(cycle(texts), first, first + count * CAPTIONS_AN_IMAGE)
+        captions = islice(cycle(texts), first, first + count * CAPTIONS_PER_IMAGE)
         content = {
             "images": [{"id": number, "file_name": f"{number:012}.jpg"} for number in numbers],
             "annotations": [
-                {"image_id": first + position // CAPTIONS_AN_IMAGE, "caption": text}
-                for position, text in enumerate(told)
+                {"image_id": first + position // CAPTIONS_PER_IMAGE, "caption": text}
+                for position, text in enumerate(captions)
             ],
         }
         (folder / f"{split}.json").write_text(json.dumps(content))
-    pictures = sorted(EXAMPLES.resolve().glob("*.jpg"))
-    for number, picture in zip(range(VALIDATION_IMAGES), cycle(pictures), strict=False):
+    photos = sorted(EXAMPLES.resolve().glob("*.jpg"))
+    for number, photo in zip(range(VALIDATION_IMAGES), cycle(photos), strict=False):
         link = folder / "images" / f"{number:012}.jpg"
         link.unlink(missing_ok=True)
-        link.symlink_to(picture)
+        link.symlink_to(photo)
 
 
 def _make_features(folder: Path, kind: str, images: int) -> None:
@@ -115,25 +118,25 @@ def _make_features(folder: Path, kind: str, images: int) -> None:
 
     encoder, cells, channels, _ = KINDS[kind]
     shape = (cells, channels) if cells > 1 else (channels,)
-    block = np.abs(np.random.default_rng(0).normal(size=(BLOCK, *shape))).astype(np.float16)
+    block = np.abs(np.random.default_rng(0).normal(size=(BLOCK_SIZE, *shape))).astype(np.float16)
     for split, first, count in (("train", VALIDATION_IMAGES, images), ("val", 0, VALIDATION_IMAGES)):
         path = folder / f"{split}-{kind}.npy"
         with open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "<f2", "fortran_order": False, "shape": (count, *shape)}
             )
-            for start in range(0, count, BLOCK):
+            for start in range(0, count, BLOCK_SIZE):
                 file.write(block[: count - start].tobytes())
             os.fsync(file.fileno())
-            # So that training begins by reading from the disk.
+            # Drop the file from the page cache, so that training reads from the disk.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        description = _encoder(encoder, cells, channels)
+        description = _encoder_description(encoder, cells, channels)
         names = [f"{number:012}.jpg" for number in range(first, first + count)]
         write_json(path.with_suffix(".json"), {"encoder": description, "images": names, "failed": []})
 
 
-def _encoder(name: str, cells: int, channels: int) -> dict[str, Any]:
-    """Return the description of the encoder that ships; of another, whose features these might be."""
+def _encoder_description(name: str, cells: int, channels: int) -> dict[str, Any]:
+    """Return the description of the shipped encoder, or a made-up one for another encoder."""
     from showtell.encoder import EncoderInfo
     from showtell.images import Preprocess
     from showtell.recipe import EncoderConfig
@@ -146,14 +149,14 @@ def _encoder(name: str, cells: int, channels: int) -> dict[str, Any]:
 
 def _train(folder: Path, kind: str) -> None:
     """Train STEPS steps as `showtell train` does, stop, validate, and keep the model for export."""
-    began = time.monotonic()
+    start = time.monotonic()
     from showtell.training import require_keras
 
     require_keras("training")
     loaded = time.monotonic()
     from showtell.recipe import Recipe
     from showtell.training import monitors, pipeline
-    from showtell.training.batches import sample_rows
+    from showtell.training.batches import sample_images
     from showtell.training.decoders import KerasDecoderStep
     from showtell.training.run import DataPaths, Run, save_model
     from showtell.training.trainer import Interrupted, train
@@ -173,56 +176,58 @@ def _train(folder: Path, kind: str) -> None:
         train(run, training, validation, progress=progress)
     trained = time.monotonic()
     if validation is None:
-        raise SystemExit("there is nothing to validate with")
+        raise SystemExit("no validation data")
     run = Run.open(run.folder)
     model = run.load_latest_checkpoint(print)
-    chosen = np.sort(sample_rows(validation, recipe.training.validation_images, (0,)))
-    monitors.validate(model, KerasDecoderStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64)
+    chosen = np.sort(sample_images(validation, recipe.training.validation_images, (0,)))
+    monitors.validate(
+        model, KerasDecoderStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64
+    )
     validated = time.monotonic() - trained
     save_model(model, run.best)
-    rate = recipe.training.batch_size * (STEPS - WARM) / (times[-1] - times[WARM - 1])
-    more = (
-        f"loading Keras {loaded - began:.1f} s, then the first step after {times[0] - loaded:.1f} s; {rate:.0f} "
+    rate = recipe.training.batch_size * (STEPS - WARM_UP_STEPS) / (times[-1] - times[WARM_UP_STEPS - 1])
+    details = (
+        f"loading Keras {loaded - start:.1f} s, then the first step after {times[0] - loaded:.1f} s; {rate:.0f} "
         f"captions/s; validation {validated:.1f} s"
     )
-    print(more)
+    print(details)
 
 
-def _timed(job: Any) -> dict[str, float]:
-    began = time.monotonic()
+def _measure_time(job: Any) -> dict[str, float]:
+    start = time.monotonic()
     job()
-    return {"seconds": time.monotonic() - began}
+    return {"seconds": time.monotonic() - start}
 
 
-def _watched(command: list[str], folder: Path, outputs: str) -> dict[str, Any]:
-    """Run a program; return its seconds, the most memory that it held, of its own and of files, and its last line.
+def _measure(command: list[str], folder: Path, outputs: str) -> dict[str, Any]:
+    """Run a program. Return its duration, its peak of anonymous memory and of mapped files, and its last line.
 
-    What an interrupted one has left in the folder under the names of its outputs is removed.
+    Outputs of an interrupted run are removed first.
     """
     for path in folder.glob(outputs):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    began = time.monotonic()
-    held = {"RssAnon": 0, "RssFile": 0}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said)
+    start = time.monotonic()
+    peaks = {"RssAnon": 0, "RssFile": 0}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output)
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            for name in held:  # a process that has just ended has none
-                held[name] = max(held[name], int(lines.get(name, "0").split()[0]) * 1024)
-            time.sleep(EVERY)
+            for name in peaks:  # missing if the process has just ended
+                peaks[name] = max(peaks[name], int(lines.get(name, "0").split()[0]) * 1024)
+            time.sleep(SAMPLING_SECONDS)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-        seconds = time.monotonic() - began
-        said.seek(0)
-        more = said.read().splitlines()[-1] if __file__ in command else ""
-    return {"seconds": seconds, "own": held["RssAnon"], "of_files": held["RssFile"], "more": more}
+        seconds = time.monotonic() - start
+        output.seek(0)
+        details = output.read().splitlines()[-1] if __file__ in command else ""
+    return {"seconds": seconds, "anonymous": peaks["RssAnon"], "mapped": peaks["RssFile"], "details": details}
 
 
-def _disk(folder: Path) -> int:
+def _disk_usage(folder: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*")) if folder.exists() else 0
 
 
