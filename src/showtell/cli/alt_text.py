@@ -32,7 +32,7 @@ def alt_text(
 ) -> None:
     """Propose alt texts for web pages, and print them as a diff.
 
-    Images without an alt attribute in HTML and ![](image.jpg) in Markdown get a text. Decorative images (alt="") and
+    Images without an alt attribute in HTML and `![](image.jpg)` in Markdown get a text. Decorative images (alt="") and
     remote images are skipped. Addresses that start with a slash are relative to the folder that is passed.
     """
     from showtell.alt_text import propose_texts, read_pages
