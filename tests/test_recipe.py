@@ -59,3 +59,8 @@ def test_all_settings_have_unique_names_and_a_help_text():
     settings = [setting for section in fields(Recipe) for setting in fields(section.default)]
     assert len({setting.name for setting in settings}) == len(settings)
     assert all(setting.metadata["help"] for setting in settings)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ConfigurationError, match="unknown setting 'epoch'"):
+        Recipe().override({"epoch": 3})

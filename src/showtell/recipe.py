@@ -48,10 +48,10 @@ def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
 class DataConfig:
     """Captions and vocabulary."""
 
-    tokenizer: str = _setting("word", "tokenizer: word, or bpe or char for languages without spaces between words")
-    vocabulary_size: int = _setting(5000, "maximum vocabulary size, excluding special tokens")
-    min_count: int = _setting(1, "minimum number of occurrences of a word in the vocabulary")
-    max_length: int = _setting(25, "maximum caption length in tokens, including <start> and <end>")
+    tokenizer: str = _setting("word", "Tokenizer: word, or bpe or char for languages without spaces between words.")
+    vocabulary_size: int = _setting(5000, "Maximum vocabulary size, excluding special tokens.")
+    min_count: int = _setting(1, "Minimum number of occurrences of a word in the vocabulary.")
+    max_length: int = _setting(25, "Maximum caption length in tokens, including <start> and <end>.")
 
     def __post_init__(self) -> None:
         _require_choice(self, "tokenizer", TOKENIZERS)
@@ -66,24 +66,24 @@ class DataConfig:
 class EncoderConfig:
     """Image encoder."""
 
-    encoder: str = _setting("efficientnet_lite2", "image encoder")
-    encoder_weights: str = _setting("imagenet", "encoder weights: imagenet, none (random), or a weights file")
-    grid: bool = _setting(False, "keep the grid of features instead of averaging it")
+    encoder: str = _setting("efficientnet_lite2", "Image encoder.")
+    encoder_weights: str = _setting("imagenet", "Encoder weights: imagenet, none (random), or a weights file.")
+    grid: bool = _setting(False, "Keep the grid of features instead of averaging it.")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Caption decoder."""
 
-    decoder: str = _setting("show_and_tell", "decoder: show_and_tell, or show_attend_tell, which needs --grid")
-    embedding_size: int = _setting(512, "word embedding size")
-    units: int = _setting(512, "hidden size of the LSTM")
-    layers: int = _setting(1, "number of LSTM layers")
-    dropout: float = _setting(0.3, "dropout rate")
+    decoder: str = _setting("show_and_tell", "Decoder: show_and_tell, or show_attend_tell, which needs --grid.")
+    embedding_size: int = _setting(512, "Word embedding size.")
+    units: int = _setting(512, "Hidden size of the LSTM.")
+    layers: int = _setting(1, "Number of LSTM layers.")
+    dropout: float = _setting(0.3, "Dropout rate.")
     initializer_scale: float = _setting(
-        0.0, "half-width of the uniform distribution of initial weights; 0 for the default initialisation"
+        0.0, "Half-width of the uniform distribution of initial weights; 0 for the default initialisation."
     )
-    word_vectors: str = _setting("", "file of pretrained word vectors in GloVe text format")
+    word_vectors: str = _setting("", "File of pretrained word vectors in GloVe text format.")
 
     def __post_init__(self) -> None:
         _require_choice(self, "decoder", DECODERS)
@@ -95,32 +95,34 @@ class ModelConfig:
 class TrainingConfig:
     """Training of the decoder."""
 
-    epochs: int = _setting(10, "number of epochs")
-    batch_size: int = _setting(64, "batch size in captions")
-    optimizer: str = _setting("adam", "name of a Keras optimizer")
-    learning_rate: float = _setting(0.0005, "initial learning rate")
-    decay_factor: float = _setting(1.0, "factor of the exponential learning rate decay; 1 for a constant rate")
-    decay_epochs: float = _setting(1.0, "number of epochs after which the decay factor is applied once")
-    decay_staircase: bool = _setting(True, "decay the learning rate in steps instead of continuously")
-    clip_norm: float = _setting(5.0, "gradient clipping norm (global)")
-    label_smoothing: float = _setting(0.0, "label smoothing")
+    epochs: int = _setting(10, "Number of epochs.")
+    batch_size: int = _setting(64, "Batch size in captions.")
+    optimizer: str = _setting("adam", "Name of a Keras optimizer.")
+    learning_rate: float = _setting(0.0005, "Initial learning rate.")
+    decay_factor: float = _setting(1.0, "Factor of the exponential learning rate decay; 1 for a constant rate.")
+    decay_epochs: float = _setting(1.0, "Number of epochs per application of the decay factor.")
+    decay_staircase: bool = _setting(True, "Decay the learning rate in steps instead of continuously.")
+    clip_norm: float = _setting(5.0, "Gradient clipping norm (global).")
+    label_smoothing: float = _setting(0.0, "Label smoothing.")
     scheduled_sampling: float = _setting(
-        0.0, "final rate of scheduled sampling: share of input words sampled from the model; rises linearly from 0"
+        0.0, "Final rate of scheduled sampling: the share of input words that the model predicts itself, rising from 0."
     )
-    precision: str = _setting("float32", "numeric precision: float32, or mixed_bfloat16 for processors that support it")
-    checkpoint_every: int = _setting(500, "steps between checkpoints")
-    sample_every: int = _setting(1000, "steps between sample captions of 32 random validation images")
-    validation_images: int = _setting(1000, "number of validation images to caption after each epoch")
-    beam_size: int = _setting(3, "beam width for validation, and default of the bundle")
+    precision: str = _setting(
+        "float32", "Numeric precision: float32, or mixed_bfloat16 for processors that support it."
+    )
+    checkpoint_every: int = _setting(500, "Number of steps between checkpoints.")
+    sample_every: int = _setting(1000, "Number of steps between sample captions of 32 random validation images.")
+    validation_images: int = _setting(1000, "Number of validation images to caption after each epoch.")
+    beam_size: int = _setting(3, "Beam width for validation, and default of the bundle.")
     length_penalty: float = _setting(
         0.7,
-        "length penalty for validation, and default of the bundle: alpha in log-probability / length ** alpha; "
-        "0 for none",
+        "Length penalty for validation, and default of the bundle: alpha in log-probability / length ** alpha; "
+        "0 for none.",
     )
     no_repeat_ngram_size: int = _setting(
-        0, "size of n-grams that may not repeat in a caption, and default of the bundle; 0 for no limit"
+        0, "Size of n-grams that may not repeat in a caption, and default of the bundle; 0 for no limit."
     )
-    seed: int = _setting(0, "random seed")
+    seed: int = _setting(0, "Random seed.")
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
@@ -135,12 +137,12 @@ class TrainingConfig:
 class FineTuningConfig:
     """Second phase: fine-tuning of encoder and decoder."""
 
-    fine_tuning_epochs: int = _setting(0, "number of epochs; 0 to skip this phase")
-    fine_tuning_learning_rate: float = _setting(0.0002, "initial learning rate of the decoder")
-    encoder_learning_rate: float = _setting(0.0001, "initial learning rate of the encoder")
-    fine_tuned_layers: int = _setting(42, "number of encoder layers to train, counted from the output")
-    fine_tuning_images: int = _setting(16, "batch size in images, each with all its captions")
-    mirror: bool = _setting(True, "mirror images at random; turn it off if captions mention left and right")
+    fine_tuning_epochs: int = _setting(0, "Number of epochs; 0 to skip this phase.")
+    fine_tuning_learning_rate: float = _setting(0.0002, "Initial learning rate of the decoder.")
+    encoder_learning_rate: float = _setting(0.0001, "Initial learning rate of the encoder.")
+    fine_tuned_layers: int = _setting(42, "Number of encoder layers to train, counted from the output.")
+    fine_tuning_images: int = _setting(16, "Batch size in images, each with all its captions.")
+    mirror: bool = _setting(True, "Mirror images at random; turn it off if captions mention left and right.")
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "fine_tuning_epochs")
@@ -152,10 +154,10 @@ class FineTuningConfig:
 class SelfCriticalConfig:
     """Third phase: self-critical training with CIDEr-D as reward."""
 
-    self_critical_epochs: int = _setting(0, "number of epochs; 0 to skip this phase")
-    self_critical_learning_rate: float = _setting(0.00001, "learning rate")
-    self_critical_images: int = _setting(64, "batch size in images")
-    samples_per_image: int = _setting(5, "number of sampled captions per image, at least 2")
+    self_critical_epochs: int = _setting(0, "Number of epochs; 0 to skip this phase.")
+    self_critical_learning_rate: float = _setting(0.00001, "Learning rate.")
+    self_critical_images: int = _setting(64, "Batch size in images.")
+    samples_per_image: int = _setting(5, "Number of sampled captions per image, at least 2.")
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "self_critical_epochs")
@@ -222,12 +224,23 @@ class Recipe:
             raise ConfigurationError(f"{path}: cannot read the recipe: {error}") from None
 
     def override(self, settings: dict[str, Any]) -> "Recipe":
-        """Return a copy with some settings replaced. Names are unique across sections; unknown names are ignored."""
-        changed = {}
-        for section in fields(self):
-            current = getattr(self, section.name)
-            own = {name: value for name, value in settings.items() if name in asdict(current)}
-            changed[section.name] = replace(current, **own)
+        """Return a copy with some settings replaced. Names are unique across sections.
+
+        Raises:
+            ConfigurationError: if a setting is unknown or out of range.
+
+        Example:
+            >>> Recipe().override({"epochs": 5}).training.epochs
+            5
+        """
+        sections = {section.name: getattr(self, section.name) for section in fields(self)}
+        names = {setting.name for section in sections.values() for setting in fields(section)}
+        if unknown := sorted(set(settings) - names):
+            raise ConfigurationError(f"unknown setting {unknown[0]!r}; see docs/recipes.md for the settings")
+        changed = {
+            name: replace(section, **{key: value for key, value in settings.items() if hasattr(section, key)})
+            for name, section in sections.items()
+        }
         return Recipe(**changed)
 
     def to_dict(self) -> dict[str, Any]:
