@@ -16,7 +16,7 @@ from showtell.errors import ConfigurationError
 from showtell.inference.captioner import BATCH_SIZE, Captioner
 from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard, list_shards
-from showtell.ray.work import Captioning, Count
+from showtell.ray.work import CaptionWork, Count
 
 PHOTOS = sorted(EXAMPLES.glob("*.jpg"))
 
@@ -24,7 +24,7 @@ PHOTOS = sorted(EXAMPLES.glob("*.jpg"))
 @pytest.fixture(scope="module")
 def captioning():
     captioner = Captioner.load()
-    return Captioning(captioner.bundles, captioner.search_options, None, "parquet", BATCH_SIZE)
+    return CaptionWork(captioner.bundles, captioner.search_options, None, "parquet", BATCH_SIZE)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from showtell.utils.text import plural
 
 if TYPE_CHECKING:
     from showtell.ray.inputs import Shard
-    from showtell.ray.jobs import Pool
+    from showtell.ray.jobs import WorkerPool
     from showtell.ray.work import Work
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,10 @@ def caption(
     if min_confidence is not None:
         check_confidence(captioner, min_confidence, options)
     from showtell.ray.inputs import list_shards
-    from showtell.ray.work import Captioning
+    from showtell.ray.work import CaptionWork
 
     shards = list_shards(read_paths(paths), shard_size, recursive)
-    work = Captioning(captioner.bundles, options, min_confidence, table_format, batch_size or BATCH_SIZE)
+    work = CaptionWork(captioner.bundles, options, min_confidence, table_format, batch_size or BATCH_SIZE)
     _run_job(work, shards, output, pool)
 
 
@@ -141,32 +141,32 @@ def extract(
     pool = _load_ray(address, workers, cpus, gpus)
     load = encoder_loader(EncoderConfig(encoder, encoder_weights, grid), start_from)
     from showtell.ray.inputs import list_shards
-    from showtell.ray.work import Extracting
+    from showtell.ray.work import ExtractionWork
 
     urls, root = _urls_and_root(images, captions, split)
     shards = list_shards(urls, shard_size, root=root)
-    _run_job(Extracting(load, load().info, dtype, batch_size or BATCH_SIZE), shards, output, pool)
+    _run_job(ExtractionWork(load, load().info, dtype, batch_size or BATCH_SIZE), shards, output, pool)
 
 
-def _load_ray(address: str | None, workers: int | None, cpus: float, gpus: float = 0) -> "Pool":
+def _load_ray(address: str | None, workers: int | None, cpus: float, gpus: float = 0) -> "WorkerPool":
     """Import Ray and return the options of the worker pool. Raises MissingExtra, ConfigurationError."""
     require_ray("showtell ray")
-    from showtell.ray.jobs import Pool
+    from showtell.ray.jobs import WorkerPool
 
     if not cpus and not gpus:
         raise ConfigurationError("--cpus must be more than 0, unless --gpus is")
-    return Pool(address, workers, cpus, gpus)
+    return WorkerPool(address, workers, cpus, gpus)
 
 
-def _run_job(work: "Work", shards: "list[Shard]", output: str, pool: "Pool") -> None:
+def _run_job(work: "Work", shards: "list[Shard]", output: str, pool: "WorkerPool") -> None:
     """Run a job with a progress bar and log its result. Exit with status 1 if images could not be read."""
-    from showtell.ray.jobs import run
+    from showtell.ray.jobs import run_job
 
     with resume_hint_on_interrupt(), progress_bar(work.kind, "shards") as advance:
-        report = run(work, shards, output, pool, advance)
+        report = run_job(work, shards, output, pool, advance)
     folder, count = output.rstrip("/"), report.count
-    if report.before:
-        logger.info("skipped %d of %d shards that an earlier run had finished", report.before, report.shards)
+    if report.finished_before:
+        logger.info("skipped %d of %d shards that an earlier run had finished", report.finished_before, report.shards)
     logger.info("%s %s; the results are in %s/%s", plural(count.done, "image"), work.unit, folder, work.kind)
     if report.errors:
         failed = plural(count.failed, "image") if count.failed else "images of an earlier run"

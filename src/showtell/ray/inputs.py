@@ -48,10 +48,10 @@ class Shard:
             OSError: if the .tar file, the Parquet file or the network cannot be read; this stops the job.
         """
         if self.kind == "tar":
-            return _members(self.urls[0])
+            return _read_tar(self.urls[0])
         if self.kind == "parquet":
-            return _rows(self.urls[0], self.row_group)
-        return _files(self.urls)
+            return _read_row_group(self.urls[0], self.row_group)
+        return _read_files(self.urls)
 
     def name_of(self, path: str) -> str:
         """Return the name of an image in a feature file."""
@@ -81,7 +81,7 @@ def list_shards(urls: Iterable[str], size: int, recursive: bool = True, root: st
     files = [url for url in found if not url.endswith((".tar", ".parquet"))]
     shards = [Shard("files", tuple(batch), root) for batch in batched(files, size)]
     shards += [Shard("tar", (url,), f"{url}/") for url in archives]
-    for url, groups in zip(tables, parallel_map(_row_groups, tables, 1, READ_AT_A_TIME), strict=True):
+    for url, groups in zip(tables, parallel_map(_count_row_groups, tables, 1, READ_AT_A_TIME), strict=True):
         shards += [Shard("parquet", (url,), f"{url}/", group) for group in range(groups)]
     if not shards:
         raise ConfigurationError("no images, .tar or .parquet files found; check the paths")
@@ -103,11 +103,11 @@ def _search(url: str, recursive: bool) -> Iterator[str]:
             yield system.unstrip_protocol(file)
 
 
-def _files(urls: Iterable[str]) -> Iterator[tuple[str, Source]]:
-    return parallel_map(lambda url: (url, _read(url)), urls, 1, READ_AT_A_TIME)
+def _read_files(urls: Iterable[str]) -> Iterator[tuple[str, Source]]:
+    return parallel_map(lambda url: (url, _read_file(url)), urls, 1, READ_AT_A_TIME)
 
 
-def _read(url: str) -> Source:
+def _read_file(url: str) -> Source:
     if not is_url(url):
         return Path(url)
     try:
@@ -117,7 +117,7 @@ def _read(url: str) -> Source:
         return ImageError(f"{url!r}: no such file")
 
 
-def _members(url: str) -> Iterator[tuple[str, Source]]:
+def _read_tar(url: str) -> Iterator[tuple[str, Source]]:
     with fsspec.open(url, "rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r|*") as archive:
@@ -138,17 +138,17 @@ def _members(url: str) -> Iterator[tuple[str, Source]]:
             yield url, ImageError(f"{url!r}: damaged archive, the remaining images are lost ({error})")
 
 
-def _row_groups(url: str) -> int:
+def _count_row_groups(url: str) -> int:
     try:
         with fsspec.open(url, "rb") as file:
             table = pyarrow.parquet.ParquetFile(file)
-            _columns(url, table.schema_arrow)
+            _find_columns(url, table.schema_arrow)
             return int(table.num_row_groups)
     except pyarrow.ArrowInvalid as error:
         raise ConfigurationError(f"{url}: not a readable Parquet file: {_one_line(error)}") from None
 
 
-def _columns(url: str, schema: Any) -> tuple[str | None, str | None]:
+def _find_columns(url: str, schema: Any) -> tuple[str | None, str | None]:
     """Return the names of the columns with image contents and with image paths; one of them may be None."""
     images = [field.name for field in schema if _holds_bytes(field.type)]
     names = [name for name in NAME_COLUMNS if name in schema.names and _is_text(schema.field(name).type)]
@@ -171,16 +171,16 @@ def _is_text(kind: Any) -> bool:
     return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
 
 
-def _rows(url: str, group: int) -> Iterator[tuple[str, Source]]:
+def _read_row_group(url: str, group: int) -> Iterator[tuple[str, Source]]:
     with fsspec.open(url, "rb") as file:
         table = pyarrow.parquet.ParquetFile(file)
-        image, name = _columns(url, table.schema_arrow)
+        image, name = _find_columns(url, table.schema_arrow)
         number = sum(table.metadata.row_group(before).num_rows for before in range(group))
         columns = [column for column in (image, name) if column is not None]
         for batch in table.iter_batches(READ_AT_A_TIME, row_groups=[group], columns=columns):
             rows = batch.to_pylist()
             if image is None:
-                yield from _files(row[name] or "" for row in rows)
+                yield from _read_files(row[name] or "" for row in rows)
                 continue
             for row in rows:
                 content, path = row[image], row.get(name)

@@ -36,7 +36,7 @@ class JobError(ShowtellError):
 
 
 @dataclass(frozen=True)
-class Pool:
+class WorkerPool:
     """The workers of a job.
 
     Attributes:
@@ -59,21 +59,21 @@ class Report:
     Attributes:
         count: images processed by this run.
         shards: total number of shards.
-        before: shards that earlier runs had finished.
+        finished_before: shards that earlier runs had finished.
         errors: whether any image, also in earlier runs, could not be read.
     """
 
     count: Count
     shards: int
-    before: int
+    finished_before: int
     errors: bool
 
 
-def run(
+def run_job(
     work: Work,
     shards: Sequence[Shard],
     url: str,
-    pool: Pool,
+    pool: WorkerPool,
     progress: Callable[[int, int, str], None],
 ) -> Report:
     """Process the shards that have no results yet.
@@ -100,7 +100,7 @@ def run(
     if missing:
         progress(before, len(shards), "")
         with _cluster(pool) as ray:
-            for finished, part in enumerate(_results(ray, work, missing, folder, pool), before + 1):
+            for finished, part in enumerate(_process_shards(ray, work, missing, folder, pool), before + 1):
                 count += part
                 progress(finished, len(shards), f"{count.done} images")
         if lost := {name for _, name in missing} - folder.files(work.kind, work.suffix):
@@ -111,7 +111,7 @@ def run(
 
 
 @contextmanager
-def _cluster(pool: Pool) -> Iterator[Any]:
+def _cluster(pool: WorkerPool) -> Iterator[Any]:
     import ray
 
     host, _, port = (pool.address or "").rpartition(":")
@@ -130,8 +130,8 @@ def _cluster(pool: Pool) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _results(
-    ray: Any, work: Work, missing: Sequence[tuple[Shard, str]], folder: JobFolder, pool: Pool
+def _process_shards(
+    ray: Any, work: Work, missing: Sequence[tuple[Shard, str]], folder: JobFolder, pool: WorkerPool
 ) -> Iterator[Count]:
     from ray.data import ActorPoolStrategy, DataContext, from_items
     from ray.data.exceptions import ExecutionTimeoutError
@@ -160,7 +160,7 @@ def _results(
         raise JobError(f"Ray stopped the job: {reason}; run the same command to resume it") from None
 
 
-def _count_fitting_workers(ray: Any, pool: Pool) -> int:
+def _count_fitting_workers(ray: Any, pool: WorkerPool) -> int:
     """Return how many workers fit into the cluster. Raises ConfigurationError if none fits."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {name: amount for name, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount}

@@ -66,7 +66,7 @@ class Work(Protocol):
 
 
 @dataclass
-class Captioning:
+class CaptionWork:
     """Writes the captions of a shard to a table.
 
     Attributes:
@@ -107,7 +107,7 @@ class Captioning:
         errors: list[tuple[str, str]] = []
         paths: deque[str] = deque()
         rows = []
-        sources = _readable(shard, errors, paths)
+        sources = _readable_images(shard, errors, paths)
         for result in self._captioner.caption(sources, self.options, self.batch_size):
             path = paths.popleft()
             if result.error is not None:
@@ -115,7 +115,7 @@ class Captioning:
             else:
                 rows.append(make_record(replace(result, source=path), self.min_confidence, self.options.n_best > 1))
         write_errors(folder, name, errors, self.table_format)
-        folder.write(f"{self.kind}/{name}{self.suffix}", table(rows, self._schema, self.table_format))
+        folder.write(f"{self.kind}/{name}{self.suffix}", encode_table(rows, self._schema, self.table_format))
         return Count(len(rows), len(errors))
 
     @property
@@ -127,7 +127,7 @@ class Captioning:
 
 
 @dataclass
-class Extracting:
+class ExtractionWork:
     """Writes the features of a shard to a feature file.
 
     Attributes:
@@ -161,7 +161,7 @@ class Extracting:
         paths: deque[str] = deque()
         encoder = self._encoder
         names, rows = [], []
-        for batch in batched(self.info.preprocess.load_all(_readable(shard, errors, paths)), self.batch_size):
+        for batch in batched(self.info.preprocess.load_all(_readable_images(shard, errors, paths)), self.batch_size):
             pixels = []
             for result in batch:
                 path = paths.popleft()
@@ -191,10 +191,10 @@ def write_errors(folder: JobFolder, name: str, errors: Sequence[tuple[str, str]]
         folder.remove(file)
         return
     schema = {"path": pyarrow.string(), "error": pyarrow.string()}
-    folder.write(file, table([{"path": path, "error": reason} for path, reason in errors], schema, table_format))
+    folder.write(file, encode_table([{"path": path, "error": reason} for path, reason in errors], schema, table_format))
 
 
-def table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], table_format: TableFormat) -> bytes:
+def encode_table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], table_format: TableFormat) -> bytes:
     """Return rows as the content of a Parquet file with this schema, or of a JSON Lines file."""
     if table_format == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -211,7 +211,7 @@ def table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], table_fo
     return content.getvalue()
 
 
-def _readable(shard: Shard, errors: list[tuple[str, str]], paths: deque[str]) -> Iterator[Any]:
+def _readable_images(shard: Shard, errors: list[tuple[str, str]], paths: deque[str]) -> Iterator[Any]:
     """Yield the readable images of a shard. Append their paths to `paths`, and the others to `errors`."""
     source: Source
     for path, source in shard.images():
