@@ -105,7 +105,7 @@ class TrainingConfig:
     clip_norm: float = _setting(5.0, "Gradient clipping norm (global).")
     label_smoothing: float = _setting(0.0, "Label smoothing.")
     scheduled_sampling: float = _setting(
-        0.0, "Final rate of scheduled sampling: the share of input words that the model predicts itself, rising from 0."
+        0.0, "Final rate of scheduled sampling: share of input words sampled from the model; rises linearly from 0."
     )
     precision: str = _setting(
         "float32", "Numeric precision: float32, or mixed_bfloat16 for processors that support it."

@@ -56,4 +56,4 @@ def test_user_errors_are_one_line_with_status_2(showtell, tmp_path, monkeypatch,
 def test_help_shows_defaults(showtell):
     wide = {"COLUMNS": "300", "NO_COLOR": "1"}
     assert "Beam width. [default: (from the bundle)]" in showtell("caption", "--help", environment=wide).stdout
-    assert "name of a Keras optimizer (adam)" in showtell("train", "--help", environment=wide).stdout
+    assert "Name of a Keras optimizer. [default: (adam)]" in showtell("train", "--help", environment=wide).stdout
