@@ -87,7 +87,7 @@ def test_the_first_frame_is_shown(format_):
 def test_cmyk_has_its_colours_with_and_without_the_marker_of_adobe():
     file = BytesIO()
     Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(file, "JPEG", quality=95)
-    for content in (file.getvalue(), zoo.without_adobe(file.getvalue())):
+    for content in (file.getvalue(), zoo.without_adobe_marker(file.getvalue())):
         assert decode(content).getpixel((3, 3)) == pytest.approx(RED, abs=4)
 
 
@@ -98,9 +98,9 @@ def test_pixels_that_are_no_numbers_do_no_harm(tmp_path):
 
 
 def test_the_command_line_hides_pillows_warnings(showtell, tmp_path):
-    photograph = zoo.encoded(zoo.photograph())
+    photograph = zoo.encode(zoo.photo())
     broken = photograph[:2] + bytes.fromhex("ffe1 0010") + b"Exif\0\0MM\0*\0\0\xff\xff" + photograph[2:]
-    for name, content in {"a.jpg": photograph, "b.jpg": broken, "c.png": zoo.png_of(10_000, 10_000)}.items():
+    for name, content in {"a.jpg": photograph, "b.jpg": broken, "c.png": zoo.truncated_png(10_000, 10_000)}.items():
         (tmp_path / name).write_bytes(content)
     stderr = showtell("caption", tmp_path, status=1).stderr  # the large image is truncated
     assert "Warning" not in stderr and "c.png" in stderr

@@ -1,4 +1,4 @@
-"""Images as the world has them: whole, odd, broken, hostile. `make(folder)` makes them all, from one photograph."""
+"""A collection of valid, unusual, damaged and hostile image files, all made from one photo by `make(folder)`."""
 
 import io
 import os
@@ -13,18 +13,18 @@ import numpy as np
 from helpers import EXAMPLES
 from PIL import Image, ImageCms, features
 
-PHOTOGRAPH = EXAMPLES / "000000129648.jpg"
+PHOTO = EXAMPLES / "000000129648.jpg"
 
 CAPTION = "a caption"
-NO_IMAGE = "not an image in a format that can be read here"
+UNKNOWN_FORMAT = "not an image in a format that can be read here"
 EMPTY = "the file is empty"
 DAMAGED = "damaged or unreadable"
 NOT_A_FILE = "not a file"
-MISSING = "a link to a file that is not there"
+BROKEN_LINK = "a link to a file that is not there"
 TOO_LARGE = "more than 175,000,000 pixels"
 HEIC = "HEIC needs a decoder"
 RAW = "camera RAW cannot be read"
-PROGRAM = "EPS is a program, and is not run"
+EPS = "EPS is a program, and is not run"
 
 
 @dataclass(frozen=True)
@@ -32,118 +32,114 @@ class Exhibit:
     """A file of the zoo.
 
     Attributes:
-        kind: what it is, in words; files of a kind come to the same.
-        name: its name, whose bytes need not be text.
-        outcome: `CAPTION`, or what the line about it says.
-        write: writes it to the path given.
+        kind: description of the file; files of one kind have the same result.
+        name: file name, which need not be valid text.
+        result: `CAPTION`, or a part of the error message.
+        write: writes the file to a path.
     """
 
     kind: str
     name: bytes
-    outcome: str
+    result: str
     write: Callable[[Path], object]
 
 
-def photograph(side: int = 160) -> Image.Image:
-    """Return the photograph, small."""
-    image = Image.open(PHOTOGRAPH).convert("RGB")
+def photo(side: int = 160) -> Image.Image:
+    """Return the photo, reduced to at most `side` pixels."""
+    image = Image.open(PHOTO).convert("RGB")
     image.thumbnail((side, side))
     return image
 
 
-def encoded(image: Image.Image, format_: str = "JPEG", **options: object) -> bytes:
-    """Return an image as the bytes of a file."""
+def encode(image: Image.Image, format_: str = "JPEG", **options: object) -> bytes:
+    """Return the content of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
 
 
 def exhibits() -> list[Exhibit]:
-    """Return all of it, in the order of the table."""
-    return [*_colours(), *_formats(), *_orientations(), *_sizes(), *_damaged(), *_no_images(), *_names()]
+    """Return all files, in the order of the table."""
+    return [*_colours(), *_formats(), *_orientations(), *_sizes(), *_damaged(), *_other_files(), *_names()]
 
 
 def make(folder: Path) -> list[Exhibit]:
-    """Write all of it into a folder; return what was written."""
+    """Write all files into a folder and return them."""
     folder.mkdir(parents=True, exist_ok=True)
     made = exhibits()
-    for each in made:
-        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + each.name))
+    for exhibit in made:
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + exhibit.name))
         path.parent.mkdir(exist_ok=True)
-        each.write(path)
+        exhibit.write(path)
     return made
 
 
 def table() -> str:
-    """Return the kinds and what showtell does with them, in Markdown."""
-    rows: dict[tuple[str, str], int] = {}
-    for each in exhibits():
-        rows[each.kind, each.outcome] = rows.get((each.kind, each.outcome), 0) + 1
-    lines = [f"| {kind} | {count} | {outcome} |" for (kind, outcome), count in rows.items()]
-    return "\n".join(["| what it is | files | what comes of it |", "|---|---|---|", *lines]) + "\n"
+    """Return a Markdown table of the kinds of files and their results."""
+    counts: dict[tuple[str, str], int] = {}
+    for exhibit in exhibits():
+        counts[exhibit.kind, exhibit.result] = counts.get((exhibit.kind, exhibit.result), 0) + 1
+    rows = [f"| {kind} | {count} | {result} |" for (kind, result), count in counts.items()]
+    return "\n".join(["| file | count | result |", "|---|---|---|", *rows]) + "\n"
 
 
-def _file(kind: str, name: str, content: bytes, outcome: str = CAPTION) -> Exhibit:
-    return Exhibit(kind, name.encode(), outcome, lambda path: path.write_bytes(content))
+def _file(kind: str, name: str, content: bytes, result: str = CAPTION) -> Exhibit:
+    return Exhibit(kind, name.encode(), result, lambda path: path.write_bytes(content))
 
 
 def _colours() -> list[Exhibit]:
-    image = photograph()
+    image = photo()
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    clear = image.convert("RGBA")
-    clear.putalpha(image.convert("L"))
-    cmyk = encoded(image.convert("CMYK"))
+    transparent = image.convert("RGBA")
+    transparent.putalpha(image.convert("L"))
+    cmyk = encode(image.convert("CMYK"))
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return [
-        _file("grey", "grey.jpg", encoded(image.convert("L"))),
-        _file("1 bit", "bits.png", encoded(image.convert("1"), "PNG")),
-        _file("16 bits", "deep.png", encoded(deep, "PNG")),
-        _file("16 bits", "deep16.tif", encoded(deep, "TIFF")),
-        _file("CMYK with Adobe's marker", "adobe.jpg", cmyk),
-        _file("CMYK without", "cmyk.jpg", without_adobe(cmyk)),
-        _file("palette", "palette.png", encoded(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG")),
-        _file("transparent (over white)", "clear.png", encoded(clear, "PNG")),
-        _file("transparent (over white)", "seethrough.webp", encoded(clear, "WEBP")),
-        _file("colour profile", "profile.jpg", encoded(image, icc_profile=profile)),
-        _file("broken colour profile", "badprofile.jpg", encoded(image, icc_profile=b"no profile")),
+        _file("greyscale", "grey.jpg", encode(image.convert("L"))),
+        _file("1 bit", "bits.png", encode(image.convert("1"), "PNG")),
+        _file("16 bits", "deep.png", encode(deep, "PNG")),
+        _file("16 bits", "deep16.tif", encode(deep, "TIFF")),
+        _file("CMYK with Adobe marker", "adobe.jpg", cmyk),
+        _file("CMYK without Adobe marker", "cmyk.jpg", without_adobe_marker(cmyk)),
+        _file("palette", "palette.png", encode(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG")),
+        _file("transparent (drawn on white)", "transparent.png", encode(transparent, "PNG")),
+        _file("transparent (drawn on white)", "seethrough.webp", encode(transparent, "WEBP")),
+        _file("colour profile", "profile.jpg", encode(image, icc_profile=profile)),
+        _file("invalid colour profile", "badprofile.jpg", encode(image, icc_profile=b"no profile")),
     ]
 
 
 def _formats() -> list[Exhibit]:
-    image = photograph()
+    image = photo()
     frames = {"save_all": True, "append_images": [image.rotate(90), image.rotate(180)], "duration": 100}
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     made = [
-        _file("PNG, BMP, TIFF, progressive JPEG", "plain.png", encoded(image, "PNG")),
-        _file("PNG, BMP, TIFF, progressive JPEG", "bitmap.bmp", encoded(image, "BMP")),
-        _file("PNG, BMP, TIFF, progressive JPEG", "scan.tiff", encoded(image, "TIFF", compression="tiff_lzw")),
-        _file("PNG, BMP, TIFF, progressive JPEG", "progressive.jpeg", encoded(image, progressive=True)),
-        _file("animated (first frame)", "moving.gif", encoded(image, "GIF", **frames)),
-        _file("animated (first frame)", "waving.webp", encoded(image, "WEBP", **frames)),
-        _file("wrong suffix", "png.jpg", encoded(image, "PNG")),
-        _file("wrong suffix", "jpeg.webp", encoded(image)),
+        _file("PNG, BMP, TIFF, progressive JPEG", "plain.png", encode(image, "PNG")),
+        _file("PNG, BMP, TIFF, progressive JPEG", "bitmap.bmp", encode(image, "BMP")),
+        _file("PNG, BMP, TIFF, progressive JPEG", "scan.tiff", encode(image, "TIFF", compression="tiff_lzw")),
+        _file("PNG, BMP, TIFF, progressive JPEG", "progressive.jpeg", encode(image, progressive=True)),
+        _file("animated (first frame)", "animated.gif", encode(image, "GIF", **frames)),
+        _file("animated (first frame)", "frames.webp", encode(image, "WEBP", **frames)),
+        _file("wrong suffix", "png.jpg", encode(image, "PNG")),
+        _file("wrong suffix", "jpeg.webp", encode(image)),
         _file("camera RAW", "camera.jpg", b"FUJIFILMCCD-RAW 0201" + bytes(99), RAW),
-        _file(
-            "EPS named .jpg",
-            "program.jpg",
-            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
-            PROGRAM,
-        ),
-        _file("two pictures in one JPEG", "two.jpg", encoded(image, "MPO", save_all=True, append_images=[image])),
-        _file("a film behind the JPEG", "film.jpg", encoded(image) + bytes(5000)),
-        _file("broken EXIF", "badexif.webp", encoded(image, "WEBP", exif=b"Exif\0\0MM")),
+        _file("EPS named .jpg", "program.jpg", eps, EPS),
+        _file("JPEG with two images", "two.jpg", encode(image, "MPO", save_all=True, append_images=[image])),
+        _file("JPEG with a video appended", "video.jpg", encode(image) + bytes(5000)),
+        _file("invalid EXIF", "badexif.webp", encode(image, "WEBP", exif=b"Exif\0\0MM")),
     ]
     if features.check("avif"):
-        made.append(_file("AVIF, if Pillow has it", "new.avif", encoded(image, "AVIF")))
+        made.append(_file("AVIF, if Pillow supports it", "new.avif", encode(image, "AVIF")))
     if find_spec("pillow_heif"):
-        made.append(_file("HEIC, if pillow-heif is there", "live.heic", _heic(image)))
+        made.append(_file("HEIC, if pillow-heif is installed", "live.heic", _heic(image)))
     damaged = b"\0\0\0\x18ftypheic" + bytes(99)
     made.append(_file("damaged HEIC", "phone.heic", damaged, DAMAGED if find_spec("pillow_heif") else HEIC))
     return made
 
 
 def _orientations() -> list[Exhibit]:
-    image = photograph()
-    undone = {
+    image = photo()
+    inverse = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -153,68 +149,68 @@ def _orientations() -> list[Exhibit]:
         8: Image.Transpose.ROTATE_270,
     }
     made = []
-    for number in range(1, 9):
+    for orientation in range(1, 9):
         exif = Image.Exif()
-        exif[0x0112] = number
-        stored = image.transpose(undone[number]) if number in undone else image
-        content = encoded(stored, "PNG", exif=exif)
-        made.append(_file("turned by EXIF, all eight ways: the same", f"orientation{number}.png", content))
+        exif[0x0112] = orientation
+        stored = image.transpose(inverse[orientation]) if orientation in inverse else image
+        content = encode(stored, "PNG", exif=exif)
+        made.append(_file("all eight EXIF orientations (same caption)", f"orientation{orientation}.png", content))
     return made
 
 
 def _sizes() -> list[Exhibit]:
-    image = photograph()
+    image = photo()
     return [
-        _file("one pixel", "one.png", encoded(image.resize((1, 1)), "PNG")),
-        _file("30,000 x 2", "wide.png", encoded(image.resize((30_000, 2)), "PNG")),
-        _file("2 x 30,000", "tall.jpg", encoded(image.resize((2, 30_000)))),
-        _file("decompression bomb", "bomb.png", png_of(30_000, 30_000), TOO_LARGE),
-        _file("just below the limit, and empty", "vast.png", png_of(13_000, 13_000), DAMAGED),
+        _file("one pixel", "one.png", encode(image.resize((1, 1)), "PNG")),
+        _file("30,000 x 2 pixels", "wide.png", encode(image.resize((30_000, 2)), "PNG")),
+        _file("2 x 30,000 pixels", "tall.jpg", encode(image.resize((2, 30_000)))),
+        _file("decompression bomb", "bomb.png", truncated_png(30_000, 30_000), TOO_LARGE),
+        _file("just below the pixel limit, without data", "vast.png", truncated_png(13_000, 13_000), DAMAGED),
     ]
 
 
 def _damaged() -> list[Exhibit]:
-    jpeg, png = encoded(photograph()), encoded(photograph(), "PNG")
+    jpeg, png = encode(photo()), encode(photo(), "PNG")
     made = [_file("empty", "empty.jpg", b"", EMPTY)]
-    for suffix, whole in (("jpg", jpeg), ("png", png), ("webp", encoded(photograph(), "WEBP"))):
+    for suffix, content in (("jpg", jpeg), ("png", png), ("webp", encode(photo(), "WEBP"))):
         for tenth in range(1, 10):
-            cut = whole[: len(whole) * tenth // 10]
-            made.append(_file("JPEG, PNG and WebP cut off at every tenth", f"{suffix}{tenth}.{suffix}", cut, DAMAGED))
+            part = content[: len(content) * tenth // 10]
+            made.append(_file("JPEG, PNG and WebP truncated at each tenth", f"{suffix}{tenth}.{suffix}", part, DAMAGED))
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 4
-    made.append(_file("a bit flipped in PNG, which has checksums", "flippedpng.png", bytes(flipped), DAMAGED))
+    made.append(_file("PNG with one wrong bit (has checksums)", "flippedpng.png", bytes(flipped), DAMAGED))
     flipped = bytearray(jpeg)
     flipped[len(jpeg) // 2] ^= 4
-    made.append(_file("a bit flipped in JPEG, which has none", "flipped.jpg", bytes(flipped)))
+    made.append(_file("JPEG with one wrong bit (has no checksums)", "flipped.jpg", bytes(flipped)))
     return made
 
 
-def _no_images() -> list[Exhibit]:
+def _other_files() -> list[Exhibit]:
     return [
-        _file("text named .jpg", "text.jpg", b"hello", NO_IMAGE),
-        _file("a web page named .png", "page.png", b"<!doctype html><title>404</title>", NO_IMAGE),
-        _file("zeros named .jpg", "zeros.jpg", bytes(5000), NO_IMAGE),
-        Exhibit("broken link", b"broken.jpg", MISSING, lambda path: path.symlink_to("nowhere")),
-        Exhibit("link to itself", b"loop.jpg", MISSING, lambda path: path.symlink_to("loop.jpg")),
+        _file("text named .jpg", "text.jpg", b"hello", UNKNOWN_FORMAT),
+        _file("web page named .png", "page.png", b"<!doctype html><title>404</title>", UNKNOWN_FORMAT),
+        _file("zeros named .jpg", "zeros.jpg", bytes(5000), UNKNOWN_FORMAT),
+        Exhibit("broken link", b"broken.jpg", BROKEN_LINK, lambda path: path.symlink_to("nowhere")),
+        Exhibit("link to itself", b"loop.jpg", BROKEN_LINK, lambda path: path.symlink_to("loop.jpg")),
         Exhibit("FIFO named .jpg", b"pipe.jpg", NOT_A_FILE, os.mkfifo),
     ]
 
 
 def _names() -> list[Exhibit]:
-    content = encoded(photograph())
+    content = encode(photo())
     names = {
-        "blanks in the name": b"two  blanks .jpg",
+        "spaces in the name": b"two  spaces .jpg",
         "line breaks and tabs in the name": b"line\nbreak\tand\rmore.jpg",
         "emoji in the name": "\N{DOG FACE}.jpg".encode(),
         "quotes and dashes in the name": b'--"it\'s".jpg',
-        "a name that is not UTF-8": b"caf\xe9.jpg",
-        "the longest name that there may be": b"n" * 251 + b".jpg",
+        "name that is not UTF-8": b"caf\xe9.jpg",
+        "longest possible name": b"n" * 251 + b".jpg",
         "in a folder named .jpg": b"album.jpg/within.jpg",
     }
     odd = b"no\ncaf\xe9.jpg"
     return [
         *(Exhibit(kind, name, CAPTION, lambda path: path.write_bytes(content)) for kind, name in names.items()),
-        Exhibit("no image, in a name of lines that are not UTF-8", odd, NO_IMAGE, lambda path: path.write_bytes(b"no")),
+        Exhibit("text, name with line break and not UTF-8", odd, UNKNOWN_FORMAT, lambda path: path.write_bytes(b"no")),
     ]
 
 
@@ -226,19 +222,19 @@ def _heic(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def without_adobe(jpeg: bytes) -> bytes:
-    """Return a JPEG file without the marker by which Adobe's programs tell how colours are stored."""
-    place = jpeg.index(b"\xff\xee")
-    length = struct.unpack(">H", jpeg[place + 2 : place + 4])[0]
-    return jpeg[:place] + jpeg[place + 2 + length :]
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    """Return a JPEG file without the Adobe marker, which says how colours are stored."""
+    start = jpeg.index(b"\xff\xee")
+    length = struct.unpack(">H", jpeg[start + 2 : start + 4])[0]
+    return jpeg[:start] + jpeg[start + 2 + length :]
 
 
-def png_of(width: int, height: int) -> bytes:
-    """Return a PNG that claims to be so large, with hardly anything in it."""
+def truncated_png(width: int, height: int) -> bytes:
+    """Return a PNG file with this size in its header, but data of only 1,000 bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
