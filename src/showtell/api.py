@@ -51,7 +51,7 @@ def train(
         MismatchError: if captions, features and `start_from` do not belong together.
         Interrupted: if the training was stopped; pass `resume=True` to continue.
 
-    Example:
+    Examples:
         >>> import showtell
         >>> run = showtell.train(images="photos", output="runs/photos", epochs=5)  # doctest: +SKIP
     """
@@ -92,7 +92,7 @@ def export(
         ConfigurationError: if encoder or images of the run are unknown.
         BundleError: if `output` exists.
 
-    Example:
+    Examples:
         >>> import showtell
         >>> bundle = showtell.export("runs/photos", "photos.zip", int8=True)  # doctest: +SKIP
     """
@@ -133,7 +133,7 @@ def evaluate(
         ConfigurationError: if the split is empty.
         ImageError: if no image can be read.
 
-    Example:
+    Examples:
         >>> import showtell
         >>> result = showtell.evaluate("default", captions="captions.csv", images="photos")  # doctest: +SKIP
     """

@@ -68,7 +68,7 @@ class Preprocess:
     Raises:
         ConfigurationError: if a value is out of range.
 
-    Example:
+    Examples:
         >>> Preprocess(size=8)(Image.new("RGB", (60, 40))).shape
         (8, 8, 3)
     """

@@ -173,7 +173,7 @@ class SelfCriticalConfig:
 class Recipe:
     """All settings of a training run.
 
-    Example:
+    Examples:
         >>> recipe = Recipe().override({"epochs": 3, "units": 256})
         >>> recipe.training.epochs, recipe.model.units
         (3, 256)
@@ -229,7 +229,7 @@ class Recipe:
         Raises:
             ConfigurationError: if a setting is unknown or out of range.
 
-        Example:
+        Examples:
             >>> Recipe().override({"epochs": 5}).training.epochs
             5
         """

@@ -43,7 +43,7 @@ class Vocabulary:
     Raises:
         VocabularyError: if the special tokens are missing.
 
-    Example:
+    Examples:
         >>> vocabulary = Vocabulary.build(["A dog runs.", "A dog sleeps!"])
         >>> vocabulary.tokens
         ('<pad>', '<start>', '<end>', '<unk>', 'a', 'dog', 'runs', 'sleeps')

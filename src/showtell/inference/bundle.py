@@ -54,7 +54,7 @@ class Bundle:
         has_attention: whether captions come with attention weights.
         data_license: terms of the training data in one line; empty if unknown.
 
-    Example:
+    Examples:
         >>> Bundle.load("default").precision
         'int8'
     """

@@ -39,7 +39,7 @@ class Captioner:
         ConfigurationError: if there are no bundles.
         MismatchError: if their vocabularies differ.
 
-    Example:
+    Examples:
         >>> from showtell import Captioner
         >>> captioner = Captioner.load()
         >>> captioner("examples/000000129648.jpg").text

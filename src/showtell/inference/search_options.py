@@ -37,7 +37,7 @@ class SearchOptions:
     Raises:
         ConfigurationError: if a value is out of range.
 
-    Example:
+    Examples:
         >>> SearchOptions(beam_size=5, n_best=3).strategy
         'beam'
     """
@@ -90,7 +90,7 @@ class SearchOptions:
         Raises:
             ConfigurationError: if an option is unknown or out of range.
 
-        Example:
+        Examples:
             >>> SearchOptions().override(n_best=5).beam_size
             5
         """

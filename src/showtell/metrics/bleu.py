@@ -20,7 +20,7 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
         candidates: N tokenised captions.
         references: the tokenised reference captions of each image, at least one per image.
 
-    Example:
+    Examples:
         >>> corpus, per_image = bleu([["a", "dog", "runs"]], [[["a", "dog", "sits"], ["a", "cat"]]])
         >>> corpus.round(2).tolist()
         [0.67, 0.58, 0.0, 0.0]

@@ -29,7 +29,7 @@ class DocumentFrequencies:
     Raises:
         ShowtellError: if there are no images, or a count is impossible.
 
-    Example:
+    Examples:
         >>> frequencies = DocumentFrequencies.from_references([[["a", "dog"]], [["a", "cat"], ["a", "cat"]]])
         >>> frequencies.images, frequencies.counts
         (2, {'a': 2})
@@ -135,7 +135,7 @@ class CiderD:
     Raises:
         ShowtellError: if an image has no reference.
 
-    Example:
+    Examples:
         >>> cider = CiderD([[["a", "dog"]], [["a", "cat"]]])
         >>> cider.score([["a", "dog"], ["a", "dog"]]).tolist()
         [5.0, 0.0]

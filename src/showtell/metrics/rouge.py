@@ -18,7 +18,7 @@ def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
         candidates: N tokenised captions.
         references: the tokenised reference captions of each image.
 
-    Example:
+    Examples:
         >>> rouge_l([["a", "dog", "runs"]], [[["a", "dog", "often", "runs"]]]).round(3).tolist()
         [0.836]
     """

@@ -69,7 +69,7 @@ def score_captions(
         MissingExtra: if METEOR is requested and pycocoevalcap is not installed.
         ConfigurationError: if METEOR is requested and Java is not installed.
 
-    Example:
+    Examples:
         >>> references = {"1.jpg": ["A dog runs.", "The dog runs!"], "2.jpg": ["Two cats sleep."]}
         >>> scores = score_captions({"1.jpg": "a dog runs", "2.jpg": "two cats run"}, references)
         >>> round(scores.bleu_1, 1), round(scores.rouge_l, 1), round(scores.cider, 1)

@@ -82,7 +82,7 @@ def tokenize(caption: str) -> list[str]:
     COCO and Flickr8k (benchmarks/tokens.py). Web addresses, smileys, HTML entities and telephone numbers get no special
     treatment. In scripts without spaces, each character is a token. Tokens never contain whitespace.
 
-    Example:
+    Examples:
         >>> tokenize("The man's dog doesn't bark.")
         ['the', 'man', "'s", 'dog', 'does', "n't", 'bark']
     """

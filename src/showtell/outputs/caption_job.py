@@ -36,7 +36,7 @@ class CaptionJob:
         failed: number of images that could not be captioned so far.
         needs_review: number of captions so far that need review.
 
-    Example:
+    Examples:
         >>> from showtell import Captioner
         >>> from showtell.outputs import CaptionJob
         >>> job = CaptionJob(Captioner.load(), ["examples/000000129648.jpg", "missing.jpg"])
