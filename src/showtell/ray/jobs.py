@@ -118,8 +118,8 @@ def _cluster(pool: WorkerPool) -> Iterator[Any]:
     try:
         if port.isdecimal():  # Ray itself would wait for minutes
             socket.create_connection((host.removeprefix("ray://"), int(port)), CONNECTION_SECONDS).close()
-        with suppress_stderr():
-            ray.init(pool.address, logging_level=logging.CRITICAL, log_to_driver=False)
+        with suppress_stderr(), _without_dashboard() as options:
+            ray.init(pool.address, logging_level=logging.CRITICAL, log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"--address {pool.address}: no Ray cluster answers: {reason}") from None
@@ -128,6 +128,17 @@ def _cluster(pool: WorkerPool) -> Iterator[Any]:
             yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_dashboard() -> Iterator[dict[str, Any]]:
+    """Yield options of `ray.init` with which a new cluster has no dashboard.
+
+    The process of the dashboard looks up the metadata servers of cloud providers, even if usage statistics are off and
+    `include_dashboard` is False. It does not start if its port is taken.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"include_dashboard": False, "dashboard_host": "127.0.0.1", "dashboard_port": server.getsockname()[1]}
 
 
 def _process_shards(
