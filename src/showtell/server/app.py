@@ -6,6 +6,7 @@ from functools import partial
 
 from fastapi import FastAPI, Security
 from fastapi.concurrency import contextmanager_in_threadpool
+from fastapi.routing import APIRoute
 
 from showtell import __version__
 from showtell.inference.captioner import Captioner
@@ -18,6 +19,15 @@ from showtell.server.routes import captions, monitoring, pages
 from showtell.server.security import SecurityHeadersMiddleware, bearer
 from showtell.server.settings import ServerSettings
 from showtell.server.uploads import reject_reason
+
+_PROTECTED_ROUTERS = (captions.router, monitoring.metrics_router)
+_PUBLIC_ROUTERS = (monitoring.health_router, pages.router)
+_PATHS = frozenset(
+    route.path
+    for router in (*_PROTECTED_ROUTERS, *_PUBLIC_ROUTERS)
+    for route in router.routes
+    if isinstance(route, APIRoute)
+)
 
 
 def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> FastAPI:
@@ -45,17 +55,16 @@ def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> 
         redoc_url=None,
     )
     app.state.context = ServerContext(captioner, settings, state, metrics, batcher)
-    protection = [Security(bearer)] if settings.token is not None else []
-    app.include_router(captions.router, dependencies=protection)
-    app.include_router(monitoring.metrics_router, dependencies=protection)
-    app.include_router(monitoring.health_router)
-    app.include_router(pages.router)
-    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    token_required = [Security(bearer)] if settings.token is not None else []
+    for router in _PROTECTED_ROUTERS:
+        app.include_router(router, dependencies=token_required)
+    for router in _PUBLIC_ROUTERS:
+        app.include_router(router)
     app.router.routes.extend(pages.STATIC_FILES)
     # The middleware that is added last runs first.
     app.add_middleware(AdmissionMiddleware, settings=settings, state=state)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=metrics, paths=paths)
+    app.add_middleware(MetricsMiddleware, metrics=metrics, paths=_PATHS)
     return app
 
 

@@ -1,17 +1,19 @@
-"""Images of many requests, captioned together."""
+"""Batches of images from different requests."""
 
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
+from types import TracebackType
 
 from showtell.errors import ImageError
-from showtell.inference.captioner import Captioner, CaptionResult
-from showtell.inference.search import SearchOptions
+from showtell.inference.caption import CaptionResult
+from showtell.inference.captioner import Captioner
+from showtell.inference.search_options import SearchOptions
 from showtell.utils.threads import THREADS
 
-# Images that are captioned at a time: more gain little, and the first of them would wait for the last.
+# Larger batches are hardly faster, and delay the first image of each batch.
 BATCH_SIZE = 8
 
 
@@ -23,80 +25,85 @@ class _Job:
 
 
 class Batcher:
-    """Threads that caption what is waiting, as many images at a time as wait for the same kind of search.
+    """Caption submitted images in threads, in batches with equal search options.
 
-    The oldest image decides which search is next, so that none waits for ever.
+    The oldest waiting image determines the options of the next batch, so every image is captioned eventually. A context
+    manager: on exit it captions all waiting images and stops the threads.
 
     Args:
-        captioner: what captions; it must have been used before, so that its models are loaded.
-        fault: tells of the bytes of a file why it is not to be decoded, or None.
-        told: called with the number of images of each batch, in the thread that is about to caption it.
+        captioner: the captioner. Its models must be open.
+        reject_reason: returns why an image file is rejected, or None if it may be decoded.
+        on_batch: called with the size of each batch, in the thread that captions it.
     """
 
     def __init__(
         self,
         captioner: Captioner,
-        fault: Callable[[bytes], str | None] = lambda content: None,
-        told: Callable[[int], None] = lambda size: None,
+        reject_reason: Callable[[bytes], str | None] = lambda content: None,
+        on_batch: Callable[[int], None] = lambda size: None,
     ):
         self._captioner = captioner
-        self._fault = fault
-        self._told = told
+        self._reject_reason = reject_reason
+        self._on_batch = on_batch
         self._waiting: deque[_Job] = deque()
         self._changed = Condition()
-        self._closed = False
-        self._threads = [Thread(target=self._work, name=f"captioning-{number}") for number in range(THREADS)]
+        self._is_closed = False
+        self._threads = [Thread(target=self._run, name=f"captioning-{number}") for number in range(THREADS)]
+
+    def __enter__(self) -> "Batcher":
         for thread in self._threads:
             thread.start()
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, content: bytes, options: SearchOptions) -> "Future[CaptionResult]":
-        """Ask for captions of the bytes of an image file. A future that is cancelled in time costs nothing."""
+        """Queue the content of an image file. A future that is cancelled before its batch starts is skipped."""
         job = _Job(content, options)
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
         return job.future
 
-    def close(self) -> None:
-        """Caption what is still waiting, then end the threads."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        while jobs := self._next_jobs():
+    def _run(self) -> None:
+        while jobs := self._next_batch():
             running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if running:
-                self._told(len(running))
+                self._on_batch(len(running))
                 self._caption(running)
 
-    def _next_jobs(self) -> list[_Job]:
-        """Wait for images; return those that go with the oldest, at most a batch, or none at the end."""
+    def _next_batch(self) -> list[_Job]:
+        """Wait for images; return the oldest and others with equal options. Empty once closed and all done."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            alike: list[_Job] = []
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            batch: list[_Job] = []
             others: deque[_Job] = deque()
             for job in self._waiting:
-                fits = len(alike) < BATCH_SIZE and (not alike or job.options == alike[0].options)
-                (alike if fits else others).append(job)
+                fits = len(batch) < BATCH_SIZE and (not batch or job.options == batch[0].options)
+                (batch if fits else others).append(job)
             self._waiting = others
-            return alike
+            return batch
 
     def _caption(self, jobs: list[_Job]) -> None:
-        # All in this thread: memory that many threads allocate in turn is not given back.
-        taken = []
+        # Everything runs in this thread: memory that many threads allocate in turn is not returned to the system.
+        accepted = []
         for job in jobs:
-            if (problem := self._fault(job.content)) is None:
-                taken.append(job)
+            if (reason := self._reject_reason(job.content)) is None:
+                accepted.append(job)
             else:
-                job.future.set_result(CaptionResult(job.content, error=ImageError(problem)))
+                job.future.set_result(CaptionResult(job.content, error=ImageError(reason)))
         try:
-            results = self._captioner.caption_batch([job.content for job in taken], jobs[0].options)
-        except Exception as error:  # whoever waits for it must hear of it, and this thread goes on
-            for job in taken:
+            results = self._captioner.caption_batch([job.content for job in accepted], jobs[0].options)
+        except Exception as error:  # passed to whoever waits for the result; this thread continues
+            for job in accepted:
                 job.future.set_exception(error)
             return
-        for job, result in zip(taken, results, strict=True):
+        for job, result in zip(accepted, results, strict=True):
             job.future.set_result(result)

@@ -1,0 +1,96 @@
+"""The server process: its socket, and how it stops."""
+
+import logging
+import os
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+
+from showtell.errors import ConfigurationError
+from showtell.inference.captioner import Captioner
+from showtell.server.admission import ServingState
+from showtell.server.app import create_app
+from showtell.server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+# Seconds after the request timeout in which clients can still receive their response.
+GRACE_SECONDS = 2
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that stops in two steps: it finishes the requests in flight and rejects new ones, then it exits.
+
+    A second signal exits immediately.
+    """
+
+    def __init__(self, config: uvicorn.Config, state: ServingState, timeout: float, url: str):
+        super().__init__(config)
+        self._state = state
+        self._timeout = timeout
+        self._url = url
+        self._exit_time = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept requests, and log the address."""
+        await super().startup(sockets)
+        logger.info("listening on %s (press Ctrl-C to stop)", self._url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Start to stop; exit immediately on the second signal."""
+        if self._state.is_stopping:
+            os._exit(128 + sig)  # a normal exit would wait for the images in progress
+        self._state.is_stopping = True
+        self._exit_time = time.monotonic() + self._timeout + GRACE_SECONDS
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to exit. uvicorn calls this ten times per second."""
+        is_done = not self._state.requests_in_flight or time.monotonic() > self._exit_time
+        if self._state.is_stopping and is_done:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. Logs the address once requests are accepted.
+
+    Args:
+        captioner: the captioner.
+        settings: limits and access control.
+        host: host name or address to listen on.
+        port: port to listen on; 0 chooses a free port.
+
+    Raises:
+        ConfigurationError: if the address is not available.
+    """
+    listener = _listen(host, port)
+    app = create_app(captioner, settings)
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    GracefulServer(config, app.state.context.state, settings.timeout, _url(listener)).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {port}: {reason}. Choose another address with --host and --port."
+        ) from None
+
+
+def _url(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
