@@ -1,8 +1,8 @@
-"""Load on `showtell serve`: clients that send good, bad and hostile uploads at once, and check every answer.
+"""Load test of `showtell serve`: concurrent clients send valid, invalid and hostile uploads and check every response.
 
-python benchmarks/server_load.py [--seconds 120] [--clients 32]
+    python benchmarks/server_load.py [--seconds 120] [--clients 32]
 
-It starts a server of its own on this machine and talks to no other. It ends with exit status 1 if an answer was wrong.
+It starts its own server on this machine. The exit status is 1 if a response was wrong.
 """
 
 import argparse
@@ -29,84 +29,96 @@ from showtell import Captioner
 
 MAX_REQUESTS = 200_000
 MEGABYTE = 1_000_000
-WARMING = 10  # seconds until memory is looked at: caches and threads are there by then
-REST = 3  # seconds after the last request until memory is looked at again
+WARMUP_SECONDS = 10  # before memory is measured, so that caches are filled and threads have started
+COOLDOWN_SECONDS = 3  # between the last request and the last measurement of memory
+
+Check = Callable[[int, Any], bool]  # (status, JSON body) -> whether the response is correct
 
 
 @dataclass(frozen=True)
 class Case:
-    """A request, how often it is sent in comparison with others, and whether an answer to it is right."""
+    """A request, its relative frequency, and a check of the response."""
 
     name: str
     weight: int
     files: list[tuple[str, bytes]]
     fields: dict[str, Any]
-    right: Callable[[int, Any], bool]
+    is_correct: Check
 
 
 @dataclass
-class Findings:
-    """What the clients saw."""
+class Results:
+    """What the clients measured."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     images: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def add(self, case: Case, seconds: float, status: int, error: str) -> None:
+        """Record a response; `error` is empty if it is correct."""
+        with self.lock:
+            self.statuses[status] += 1
+            self.seconds.setdefault(case.name, []).append(seconds)
+            self.images += len(case.files) if status == 200 else 0
+            if error:
+                self.errors.append(error)
 
-def cases() -> list[Case]:
-    """Make the requests, and ask the captioner itself for the right answers."""
+
+def create_cases() -> list[Case]:
+    """Create the requests, with the results of the captioner itself as the expected responses."""
     photos = {path.name: path.read_bytes() for path in sorted(Path("examples").glob("*.jpg"))}
     captioner = Captioner.load()
-    made = []
-    for number, (name, content) in enumerate(photos.items()):
-        n_best = 1 + number % 3
-        attention = number % 2 == 0
-        # The captioner gives the same in any company, to the last digit.
-        options = replace(captioner.search_options, n_best=n_best)
-        (result,) = captioner.caption([content], options)
-        expected = [(caption.text, round(caption.log_prob, 4)) for caption in result.captions]
-
-        def right(
-            status: int, answer: Any, name: str = name, expected: Any = expected, attention: bool = attention
-        ) -> bool:
-            (entry,) = answer["captions"]
-            found = [(caption["caption"], caption["log_prob"]) for caption in entry["captions"]]
-            looked = all(("attention" in caption) == attention for caption in entry["captions"])
-            return status == 200 and entry["file"] == name and found == expected and looked
-
-        made.append(Case("one image", 4, [(name, content)], {"n_best": n_best, "attention": attention}, right))
     texts = [result.captions[0].text for result in captioner.caption(list(photos.values()))]
-    truncated = next(iter(photos.values()))[:2000]
-    made += [
+    first_name, first_photo = next(iter(photos.items()))
+    valid = [
+        one_image(captioner, name, content, n_best=1 + number % 3, attention=number % 2 == 0)
+        for number, (name, content) in enumerate(photos.items())
+    ]
+    return [
+        *valid,
         Case(
             "all images, one of them truncated",
             2,
-            [*photos.items(), ("truncated.jpg", truncated)],
+            [*photos.items(), ("truncated.jpg", first_photo[:2000])],
             {},
-            lambda status, answer: (
+            lambda status, body: (
                 status == 200
-                and [entry.get("caption") for entry in answer["captions"]] == [*texts, None]
-                and "damaged" in answer["captions"][-1]["error"]
+                and [image.get("caption") for image in body["captions"]] == [*texts, None]
+                and "damaged" in body["captions"][-1]["error"]
             ),
         ),
-        Case("no image", 3, [("page.html", b"<html>" * 1000)], {}, refused(422, "not an image")),
-        Case("too many pixels", 2, [("bomb.png", bomb())], {}, refused(422, "pixels")),
-        Case("too many files", 1, [(f"{number}.gif", b"GIF") for number in range(17)], {}, refused(413, "files")),
-        Case("too large", 1, [("large.jpg", bytes(33 * MEGABYTE))], {}, refused(413, "MB")),
-        Case("a field that is wrong", 2, [next(iter(photos.items()))], {"n_best": "x"}, refused(422, "n_best")),
-        Case("an unknown field", 1, [next(iter(photos.items()))], {"colour": "x"}, refused(422, "colour")),
+        Case("not an image", 3, [("page.html", b"<html>" * 1000)], {}, has_error(422, "not an image")),
+        Case("too many pixels", 2, [("bomb.png", create_bomb())], {}, has_error(422, "pixels")),
+        Case("too many files", 1, [(f"{number}.gif", b"GIF") for number in range(17)], {}, has_error(413, "files")),
+        Case("too large", 1, [("large.jpg", bytes(33 * MEGABYTE))], {}, has_error(413, "MB")),
+        Case("invalid field", 2, [(first_name, first_photo)], {"n_best": "x"}, has_error(422, "n_best")),
+        Case("unknown field", 1, [(first_name, first_photo)], {"colour": "x"}, has_error(422, "colour")),
     ]
-    return made
 
 
-def refused(status: int, part: str) -> Callable[[int, Any], bool]:
-    """Return what is right for a request that must be refused with a status and a line with a part."""
-    return lambda found, answer: found == status and part in answer["error"]
+def one_image(captioner: Captioner, name: str, content: bytes, n_best: int, attention: bool) -> Case:
+    """Create a valid request with one image."""
+    # Batching does not change a caption, to the last digit.
+    (result,) = captioner.caption([content], replace(captioner.search_options, n_best=n_best))
+    expected = [(caption.text, round(caption.log_prob, 4)) for caption in result.captions]
+
+    def is_correct(status: int, body: Any) -> bool:
+        (image,) = body["captions"]
+        captions = [(caption["caption"], caption["log_prob"]) for caption in image["captions"]]
+        has_attention = all(("attention" in caption) == attention for caption in image["captions"])
+        return status == 200 and image["file"] == name and captions == expected and has_attention
+
+    return Case("one image", 4, [(name, content)], {"n_best": n_best, "attention": attention}, is_correct)
 
 
-def bomb() -> bytes:
+def has_error(status: int, part: str) -> Check:
+    """Return a check for a status and a part of the error message."""
+    return lambda actual_status, body: actual_status == status and part in body["error"]
+
+
+def create_bomb() -> bytes:
     """Return a small file of an image of 400 million pixels."""
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
@@ -114,104 +126,104 @@ def bomb() -> bytes:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Run `showtell serve`; yield its address, and see that it ends as it should."""
+def start_server() -> Iterator[str]:
+    """Run `showtell serve`; yield its address, and check its exit."""
     command = [sys.executable, "-m", "showtell", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        found = re.search(r"http://\S+:\d+", process.stderr.readline())
-        if found is None:
-            raise SystemExit("the server has not started")
+        match = re.search(r"http://\S+:\d+", process.stderr.readline())
+        if match is None:
+            raise SystemExit("the server did not start")
         try:
-            yield found.group()
+            yield match.group()
         finally:
             process.terminate()
-            rest = process.stderr.read()
-    if process.returncode or rest:
-        raise SystemExit(f"the server has ended with {process.returncode}: {rest}")
+            stderr = process.stderr.read()
+    if process.returncode or stderr:
+        raise SystemExit(f"the server exited with status {process.returncode}: {stderr}")
 
 
-def client(address: str, number: int, until: float, requests: list[Case], findings: Findings) -> None:
-    """Send requests, one after the other, and look at the answers."""
-    random_ = random.Random(number)
-    weights = [case.weight for case in requests]
+def run_client(address: str, seed: int, end: float, cases: list[Case], results: Results) -> None:
+    """Send requests one after another until a time of the monotonic clock, and check the responses."""
+    rng = random.Random(seed)
+    weights = [case.weight for case in cases]
     with httpx.Client(base_url=address, timeout=60) as http:
-        while time.monotonic() < until and sum(findings.statuses.values()) < MAX_REQUESTS:
-            (case,) = random_.choices(requests, weights)
-            files = [("files", named) for named in case.files]
-            began = time.perf_counter()
-            try:
-                response = http.post("/v1/captions", files=files, data=case.fields)
-                status, answer = response.status_code, response.json()
-                fine = (status == 503 and "Retry-After" in response.headers) or case.right(status, answer)
-                problem = "" if fine else f"{case.name}: {status} {response.text[:300]}"
-            except (httpx.HTTPError, KeyError, ValueError) as error:
-                status, problem = 0, f"{case.name}: {error!r}"
-            taken = time.perf_counter() - began
-            with findings.lock:
-                findings.statuses[status] += 1
-                findings.seconds.setdefault(case.name, []).append(taken)
-                findings.images += len(case.files) if status == 200 else 0
-                if problem:
-                    findings.wrong.append(problem)
+        while time.monotonic() < end and sum(results.statuses.values()) < MAX_REQUESTS:
+            (case,) = rng.choices(cases, weights)
+            start = time.perf_counter()
+            status, error = send(http, case)
+            results.add(case, time.perf_counter() - start, status, error)
 
 
-def memory(address: str) -> float:
-    """Return the MB that the server holds."""
-    text = httpx.get(f"{address}/metrics", timeout=60).text
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-    if found is None:
-        raise SystemExit("the server does not tell its memory on this system")
-    return float(found.group(1)) / MEGABYTE
+def send(http: httpx.Client, case: Case) -> tuple[int, str]:
+    """Send a request; return the status, and what is wrong with the response or an empty string."""
+    try:
+        response = http.post("/v1/captions", files=[("files", file) for file in case.files], data=case.fields)
+        status, body = response.status_code, response.json()
+        is_overloaded = status == 503 and "Retry-After" in response.headers
+        if is_overloaded or case.is_correct(status, body):
+            return status, ""
+        return status, f"{case.name}: {status} {response.text[:300]}"
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        return 0, f"{case.name}: {error!r}"
+
+
+def read_memory(address: str) -> float:
+    """Return the resident memory of the server in MB."""
+    metrics = httpx.get(f"{address}/metrics", timeout=60).text
+    match = re.search(r"^process_resident_memory_bytes (\S+)$", metrics, re.MULTILINE)
+    if match is None:
+        raise SystemExit("the server does not report its memory on this system")
+    return float(match.group(1)) / MEGABYTE
 
 
 def main() -> None:
-    """Load, watch and tell."""
+    """Run the load test and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=32)
-    asked = parser.parse_args()
-    requests = cases()
-    findings = Findings()
-    with server() as address:
-        began = time.monotonic()
-        until = began + asked.seconds
+    arguments = parser.parse_args()
+    cases = create_cases()
+    results = Results()
+    with start_server() as address:
+        start = time.monotonic()
+        end = start + arguments.seconds
         clients = [
-            threading.Thread(target=client, args=(address, number, until, requests, findings), daemon=True)
-            for number in range(asked.clients)
+            threading.Thread(target=run_client, args=(address, seed, end, cases, results), daemon=True)
+            for seed in range(arguments.clients)
         ]
         for thread in clients:
             thread.start()
-        held = []
+        memory = []
         while any(thread.is_alive() for thread in clients):
             time.sleep(1)
-            if time.monotonic() - began > min(WARMING, asked.seconds / 3):
-                held.append(memory(address))
-        took = time.monotonic() - began
-        time.sleep(REST)
-        held.append(memory(address))
-    report(findings, took, held, asked.clients)
+            if time.monotonic() - start > min(WARMUP_SECONDS, arguments.seconds / 3):
+                memory.append(read_memory(address))
+        duration = time.monotonic() - start
+        time.sleep(COOLDOWN_SECONDS)
+        memory.append(read_memory(address))
+    report(results, duration, memory, arguments.clients)
 
 
-def report(findings: Findings, took: float, held: list[float], clients: int) -> None:
-    """Print what was found; exit with 1 if an answer was wrong."""
-    every = sorted(second for each in findings.seconds.values() for second in each)
-    for name, seconds in findings.seconds.items():
-        tell(f"  {name}", f"{len(seconds)} requests", "", f"median {statistics.median(seconds):.2f} s", "")
-    rate = f"{len(every) / took:.1f} requests/s, {findings.images / took:.1f} images/s"
-    tell(f"load, {clients} clients, {took:.0f} s", rate, "", "", "")
-    tell("time to an answer", f"p50 {at(every, 0.5):.2f} s, p99 {at(every, 0.99):.2f} s", "", "", "")
-    statuses = ", ".join(f"{status}: {count}" for status, count in sorted(findings.statuses.items()))
-    bad = sum(count for status, count in findings.statuses.items() if status >= 500 and status != 503)
-    tell("answers by status", statuses, "", f"{bad} of 5xx but 503", "0")
-    start, peak, end = held[0], max(held), held[-1]
+def report(results: Results, duration: float, memory: list[float], clients: int) -> None:
+    """Print the results. Exit with status 1 if a response was wrong."""
+    seconds = sorted(second for case_seconds in results.seconds.values() for second in case_seconds)
+    for name, case_seconds in results.seconds.items():
+        tell(f"  {name}", f"{len(case_seconds)} requests", "", f"median {statistics.median(case_seconds):.2f} s", "")
+    rate = f"{len(seconds) / duration:.1f} requests/s, {results.images / duration:.1f} images/s"
+    tell(f"load, {clients} clients, {duration:.0f} s", rate, "", "", "")
+    tell("response time", f"p50 {quantile(seconds, 0.5):.2f} s, p99 {quantile(seconds, 0.99):.2f} s", "", "", "")
+    statuses = ", ".join(f"{status}: {count}" for status, count in sorted(results.statuses.items()))
+    failures = sum(count for status, count in results.statuses.items() if status >= 500 and status != 503)
+    tell("responses by status", statuses, "", f"{failures} with 5xx other than 503", "0")
+    start, peak, end = memory[0], max(memory), memory[-1]
     tell("memory", f"start {start:.0f} MB, peak {peak:.0f} MB, end {end:.0f} MB", "", f"{end / start:.2f} x", "1.1 x")
-    tell("wrong answers", str(len(findings.wrong)), "", "", "0")
-    if findings.wrong:
-        raise SystemExit("\n".join(findings.wrong[:20]))
+    tell("wrong responses", str(len(results.errors)), "", "", "0")
+    if results.errors:
+        raise SystemExit("\n".join(results.errors[:20]))
 
 
-def at(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
     """Return the value of sorted values below which a share of them lies."""
     return values[min(len(values) - 1, int(share * len(values)))]
 

@@ -1,4 +1,4 @@
-"""Servers that are killed, and what the next one at the same port answers."""
+"""Kill servers, and check the responses of the next server at the same port."""
 
 import random
 import re
@@ -14,61 +14,62 @@ from harness import ENVIRONMENT, SEED, SHOWTELL, require
 
 
 def serve(port: int) -> tuple[subprocess.Popen, str]:
-    """Start a server, and return it with its address once it serves."""
+    """Start a server; return its process and address once it accepts requests."""
     process = subprocess.Popen(
         [*SHOWTELL, "serve", "--port", str(port)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
     for line in process.stderr or ():
-        if found := re.search(r"http://\S+:\d+", line):
-            return process, found.group()
-    raise AssertionError(f"the server has ended with {process.wait()}")
+        if match := re.search(r"http://\S+:\d+", line):
+            return process, match.group()
+    raise AssertionError(f"the server exited with status {process.wait()}")
 
 
-def ask(address: str, image: Path) -> dict:
-    """Return what a server says of an image."""
+def post_image(address: str, image: Path) -> dict:
+    """Return a server's response to an image."""
     return httpx.post(f"{address}/v1/captions", files={"files": image.open("rb")}, timeout=60).json()
 
 
 def kill_servers(image: Path, numbers: Iterable[int]) -> Iterator[int]:
-    """Kill a server for each number, by turns in the middle of a request and while it starts; yield those done.
+    """Kill one server per number, in turn during a request and during startup; yield the number after each.
 
-    Raises AssertionError if the next server, at the same port, does not answer as the first did.
+    Raises:
+        AssertionError: if the next server at the same port responds differently from the first one.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     process, address = serve(0)
-    started = time.monotonic() - began
+    startup_seconds = time.monotonic() - start
     try:
-        expected = ask(address, image)
-        began = time.monotonic()
-        require(ask(address, image) == expected, "the first server does not say the same twice")
-        answered = time.monotonic() - began
+        expected = post_image(address, image)
+        start = time.monotonic()
+        require(post_image(address, image) == expected, "two responses of the first server differ")
+        response_seconds = time.monotonic() - start
         port = int(address.rsplit(":", 1)[1])
         for number in numbers:
-            chance = random.Random(f"{SEED} serve {number}")
+            rng = random.Random(f"{SEED} serve {number}")
             if number % 2:
-                asking = threading.Thread(target=_ask_in_vain, args=(address, image))
-                asking.start()
-                time.sleep(chance.uniform(0, answered))
+                client = threading.Thread(target=_post_to_dying_server, args=(address, image))
+                client.start()
+                time.sleep(rng.uniform(0, response_seconds))
                 process.kill()
                 process.communicate()
-                asking.join()
+                client.join()
             else:
                 process.kill()
                 process.communicate()
                 process = subprocess.Popen(
                     [*SHOWTELL, "serve", "--port", str(port)], stderr=subprocess.DEVNULL, env=ENVIRONMENT
                 )
-                time.sleep(chance.uniform(0, started))
+                time.sleep(rng.uniform(0, startup_seconds))
                 process.kill()
                 process.wait()
             process, address = serve(port)
-            require(ask(address, image) == expected, f"server {number} does not answer as the first did")
+            require(post_image(address, image) == expected, f"the response after kill {number} differs")
             yield number
     finally:
         process.kill()
         process.communicate()
 
 
-def _ask_in_vain(address: str, image: Path) -> None:
+def _post_to_dying_server(address: str, image: Path) -> None:
     with suppress(httpx.HTTPError):
-        ask(address, image)
+        post_image(address, image)
