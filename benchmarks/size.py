@@ -12,8 +12,7 @@ from pathlib import Path
 import _peers
 from _measure import run, tell
 
-from showtell.inference.bundle import Bundle
-from showtell.inference.bundle import DEFAULT_BUNDLE
+from showtell.inference.bundle import DEFAULT_BUNDLE, Bundle
 
 PEER_PACKAGES = ("torch", "transformers", "pillow")
 

@@ -52,7 +52,7 @@ def save_looking_bundle(path, graphs):
     from showtell.encoder import EncoderInfo
     from showtell.images import Preprocess
     from showtell.inference.bundle import Bundle
-    from showtell.inference.search import SearchOptions
+    from showtell.inference.search_options import SearchOptions
     from showtell.vocabulary import Vocabulary
 
     files = {"vocabulary.json": Vocabulary.from_words(["a", "dog"]).to_json().encode(), "MODEL_CARD.md": b""}

@@ -14,7 +14,7 @@ from showtell.images import Preprocess
 from showtell.inference.bundle import Bundle
 from showtell.inference.bundle_files import FILES, MANIFEST
 from showtell.inference.confidence import Calibration, FeatureClusters
-from showtell.inference.search import SearchOptions
+from showtell.inference.search_options import SearchOptions
 from showtell.metrics import DocumentFrequencies
 from showtell.vocabulary import Vocabulary
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from showtell.errors import ConfigurationError, MismatchError, ShowtellError
 from showtell.inference.decoder_step import DecoderState
 from showtell.inference.ensemble import Ensemble
-from showtell.inference.search import Hypothesis, SearchOptions, search
+from showtell.inference.search import Hypothesis, search
+from showtell.inference.search_options import SearchOptions
 from showtell.vocabulary import END, PAD, START, UNK
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from showtell.data import Example, read_caption_file, split_holdout
 from showtell.errors import ConfigurationError, ImageError
-from showtell.inference.captioner import Caption, Captioner
+from showtell.inference.caption import Caption
+from showtell.inference.captioner import Captioner
 from showtell.inference.search_options import SearchOptions
 from showtell.metrics import DocumentFrequencies, Scores, score_captions
 
