@@ -44,6 +44,10 @@ class Interrupted(ShowtellError):
     """Work was stopped on request; finished parts are kept."""
 
 
+class JobError(ShowtellError):
+    """A job on a Ray cluster stopped before its end. The same command resumes it."""
+
+
 class MissingExtra(ShowtellError, ImportError):
     """An optional dependency is not installed."""
 

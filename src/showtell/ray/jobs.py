@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import ConfigurationError, ShowtellError
+from showtell.errors import ConfigurationError, JobError, ShowtellError
 from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard
 from showtell.ray.work import ERRORS, Count, Work
@@ -29,10 +29,6 @@ logger = logging.getLogger(__name__)
 NO_PROGRESS_SECONDS = 4 * 3600
 CONNECTION_SECONDS = 10
 ROUNDING = 1e-9  # so that five workers with 0.2 GPUs each fit on one GPU
-
-
-class JobError(ShowtellError):
-    """A job stopped before its end. The same command resumes it."""
 
 
 @dataclass(frozen=True)
