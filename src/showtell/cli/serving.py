@@ -30,7 +30,10 @@ def serve(
         int, typer.Option(min=1, help="Maximum number of requests in flight. Further requests get status 503.")
     ] = 64,
 ) -> None:
-    """Serve captions over HTTP, with a page for the browser."""
+    """Serve captions over HTTP.
+
+    The server has a page for the browser at / and describes its API at /docs.
+    """
     from showtell.inference.captioner import Captioner
     from showtell.server import ServerSettings, require_fastapi
     from showtell.server.settings import MEGABYTE, MEGAPIXEL
