@@ -76,6 +76,9 @@ def test_notebooks_show_image_caption_and_confidence(captioner, looking_bundle, 
     assert good._repr_html_().count("<small>") == 2
     assert "&lt;b&gt;.jpg" in error._repr_html_() and "<b>" not in error._repr_html_()
     assert "<small>" not in Captioner.load(looking_bundle)(PHOTOS[0])._repr_html_()
+    with PHOTOS[0].open("rb") as file:
+        (result,) = captioner.caption([file])
+    assert "<img" in result._repr_html_() and "<img" in result.captions[0]._repr_html_()
 
 
 def test_a_stream_gives_the_same_captions_and_keeps_errors_in_order(captioner, tmp_path):

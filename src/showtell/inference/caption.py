@@ -23,7 +23,7 @@ class Caption:
         confidence: estimated probability, 0 to 1, that the caption is acceptable, calibrated for the search options of
             the bundle; None if the bundle has no calibration, and for ensembles.
         alternatives: the other captions of the image, if more than one was asked for by `n_best`.
-        source: the image. Ignored by equality.
+        source: the image; the content of a file object. Ignored by equality.
     """
 
     text: str
@@ -58,4 +58,5 @@ class CaptionResult:
         """Show image, captions and confidence, or the error, in a notebook."""
         if self.error is not None:
             return render_html(None, [(str(self.error), None)])
-        return render_html(self.source, [(caption.text, caption.confidence) for caption in self.captions])
+        source = self.captions[0].source if self.captions else self.source
+        return render_html(source, [(caption.text, caption.confidence) for caption in self.captions])

@@ -133,15 +133,16 @@ class Captioner:
 
     def caption_batch(self, sources: Sequence[ImageSource], options: SearchOptions) -> list[CaptionResult]:
         """Caption a small batch of images in the calling thread; `caption` does so in several threads."""
-        loaded = [self._load_image(source) for source in sources]
+        contents = [read_source(source) for source in sources]
+        loaded = [self._load_image(content) for content in contents]
         readable = [pixels for pixels in loaded if not isinstance(pixels, ImageError)]
         images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
         hypotheses = iter(self._decode(images, options) if images else [])
         return [
             CaptionResult(source, error=pixels)
             if isinstance(pixels, ImageError)
-            else CaptionResult(source, tuple(self._caption(source, *pair) for pair in next(hypotheses)))
-            for source, pixels in zip(sources, loaded, strict=True)
+            else CaptionResult(source, tuple(self._caption(content, *pair) for pair in next(hypotheses)))
+            for source, content, pixels in zip(sources, contents, loaded, strict=True)
         ]
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
@@ -198,9 +199,8 @@ class Captioner:
 
     def _load_image(self, source: ImageSource) -> list[np.ndarray] | ImageError:
         """Decode an image for every preprocessing of the ensemble."""
-        content = read_source(source)
         try:
-            return [preprocess.load(content) for preprocess in self.preprocesses]
+            return [preprocess.load(source) for preprocess in self.preprocesses]
         except ImageError as error:
             return error
 

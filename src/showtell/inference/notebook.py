@@ -30,7 +30,7 @@ def _thumbnail(source: ImageSource | None) -> str:
         return ""
     try:
         image = decode(source, at_least=THUMBNAIL_SIDE)
-    except ImageError:  # a file that was moved, or a file object that was read before
+    except ImageError:  # a file that was moved, or an image that was closed
         return ""
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     content = BytesIO()
