@@ -15,19 +15,23 @@ StateArrays = dict[str, Any]  # the arrays of a decoder's state by name, as back
 
 
 class Decoder(keras.Model):
-    """What the decoders share: word embedding, dropout, logits, and the two parts that a Step is made of.
+    """Base class of the decoders: word embedding, LSTM layers, dropout and logits.
+
+    `call` predicts the logits of whole captions for training. `image_state` and `next_word` are the two parts of a
+    `DecoderStep`, which are exported to ONNX.
 
     Args:
-        vocabulary_size: V, special tokens included.
-        channels: D, the features' numbers a cell.
-        embedding_size: numbers a word vector, E.
-        units: numbers in an LSTM's state and output, U.
-        layers: LSTM layers, one upon the other; those of `ShowAttendTell` come after the one that attends.
-        dropout: the share of numbers dropped while training.
-        initializer_scale: if positive, all weights start uniform in ± this number; else as Keras would have them.
+        vocabulary_size: V, including special tokens.
+        channels: D, the size of the feature vector of a grid cell.
+        embedding_size: E, the word embedding size.
+        units: U, the hidden size of the LSTM layers.
+        layers: the number of LSTM layers. The attention LSTM of `ShowAttendTell` is not counted.
+        dropout: the dropout rate.
+        initializer_scale: if positive, all weights are initialised uniformly in ± this value.
 
     Attributes:
-        kind: the decoder's name in recipes and bundles.
+        kind: the name of the decoder in recipes and bundles.
+        config: the arguments of the constructor.
     """
 
     kind: str
@@ -53,8 +57,8 @@ class Decoder(keras.Model):
             "dropout": dropout,
             "initializer_scale": initializer_scale,
         }
-        # Keras' own start, uniform in ± 0.05, hardly moves an LSTM's gates: words would be learnt epochs later.
-        unit_normal = self._initial(keras.initializers.RandomNormal(stddev=1.0))
+        # The default of Keras, uniform in ± 0.05, hardly moves the gates of an LSTM and would cost several epochs.
+        unit_normal = self._initializer(keras.initializers.RandomNormal(stddev=1.0))
         self.word_embedding = keras.layers.Embedding(vocabulary_size, embedding_size, unit_normal)
         self.image_embedding = self._dense(embedding_size)
         self.lstms = [self._lstm() for _ in range(layers)]
@@ -62,62 +66,62 @@ class Decoder(keras.Model):
         self.dropout_seed = keras.random.SeedGenerator()
 
     def image_state(self, features: Any) -> StateArrays:
-        """Take features (N, G, D); return the parts of the state that belong to the image and never change.
+        """Compute the image arrays of the decoder state from features (N, G, D).
 
-        Among them is "image" (N, E), which the first LSTM reads before the first word. The LSTMs' parts begin as zeros.
+        One of them is "image" (N, E), the input of the first LSTM before the first word.
         """
         raise NotImplementedError
 
     def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
-        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the parts that changed.
+        """Read tokens (N,); return log-probabilities (N, V) and the new caption arrays of the decoder state.
 
-        `<pad>`, which no caption holds, stands for the image. As search.py has it, the state's parts of N / k images go
-        with N captions, k for each image, that lie together.
+        The token `<pad>` stands for the image. The state has the image arrays of N / k images, where the k captions of
+        an image are adjacent rows; see `DecoderState`.
         """
         raise NotImplementedError
 
     def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Return the name and the shape, without the row axis, of each part of the state."""
+        """Return the name and the shape, without the row axis, of each input array of `next_word`."""
         return {**self._lstm_shapes(), "image": (self.config["embedding_size"],)}
 
     def recurrent_state_names(self) -> list[str]:
-        """Return the names of what `next_word` gives anew, sorted."""
+        """Return the names of the arrays that `next_word` returns, sorted."""
         return sorted(self._lstm_shapes())
 
     def named_weights(self) -> dict[str, keras.Variable]:
-        """Return the weights by names that stay: `logits/kernel`. Keras' own count how many layers were made before."""
+        """Return the weights by stable names such as `logits/kernel`. The names of Keras contain a counter."""
         return {
             f"{name}/{weight.name}": weight for name, layer in self._named_layers().items() for weight in layer.weights
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), **self.config}
 
     def save_own_variables(self, store: Any) -> None:
-        """Keep the state of dropout, which Keras leaves out, so that a resumed training drops what it would have."""
+        """Save the state of dropout, which Keras does not, so that a resumed training continues identically."""
         store["dropout_state"] = ops.convert_to_numpy(self.dropout_seed.state)
 
     def load_own_variables(self, store: Any) -> None:
-        """Bring the state of dropout back."""
+        """Restore the state of dropout."""
         self.dropout_seed.state.assign(store["dropout_state"])
 
-    def _initial(self, default: Any) -> Any:
+    def _initializer(self, default: Any) -> Any:
         scale = self.config["initializer_scale"]
         return keras.initializers.RandomUniform(-scale, scale) if scale > 0 else default
 
     def _dense(self, size: int, activation: str | None = None) -> keras.layers.Dense:
-        return keras.layers.Dense(size, activation, kernel_initializer=self._initial("glorot_uniform"))
+        return keras.layers.Dense(size, activation, kernel_initializer=self._initializer("glorot_uniform"))
 
     def _lstm(self) -> keras.layers.LSTM:
         return keras.layers.LSTM(
             self.config["units"],
             return_sequences=True,
-            kernel_initializer=self._initial("glorot_uniform"),
-            recurrent_initializer=self._initial("orthogonal"),
+            kernel_initializer=self._initializer("glorot_uniform"),
+            recurrent_initializer=self._initializer("orthogonal"),
         )
 
-    def _drop(self, values: Any, training: bool) -> Any:
+    def _apply_dropout(self, values: Any, training: bool) -> Any:
         rate = self.config["dropout"]
         return keras.random.dropout(values, rate, seed=self.dropout_seed) if training and rate else values
 
@@ -133,16 +137,17 @@ class Decoder(keras.Model):
         names = [f"{part}_{name}" for name in self._all_lstms() for part in ("hidden", "cell")]
         return dict.fromkeys(names, (self.config["units"],))
 
-    def _read_word(self, tokens: Any, image: Any) -> Any:
-        """Take tokens (N,) and the vectors of images (I, E); return word vectors (N, E), the image's for `<pad>`."""
-        by_image = ops.reshape(tokens, (ops.shape(image)[0], -1, 1))
-        words = self.word_embedding(by_image[..., 0])
-        vectors = ops.where(ops.equal(by_image, PAD), ops.cast(image, words.dtype)[:, None, :], words)
+    def _embed_token(self, tokens: Any, image: Any) -> Any:
+        """Embed tokens (N,) as vectors (N, E). `<pad>` becomes the vector of its image in `image` (I, E)."""
+        tokens_by_image = ops.reshape(tokens, (ops.shape(image)[0], -1, 1))
+        words = self.word_embedding(tokens_by_image[..., 0])
+        vectors = ops.where(ops.equal(tokens_by_image, PAD), ops.cast(image, words.dtype)[:, None, :], words)
         return ops.reshape(vectors, (-1, self.config["embedding_size"]))
 
-    def _step(self, name: str, values: Any, state: StateArrays, following: StateArrays) -> Any:
+    def _lstm_step(self, name: str, values: Any, state: StateArrays, next_state: StateArrays) -> Any:
+        """Apply one step of an LSTM to values (N, ..); write its new state to `next_state` and return its output."""
         hidden, cell = f"hidden_{name}", f"cell_{name}"
-        output, (following[hidden], following[cell]) = self._all_lstms()[name].cell(
+        output, (next_state[hidden], next_state[cell]) = self._all_lstms()[name].cell(
             values, [state[hidden], state[cell]]
         )
         return output
@@ -150,17 +155,17 @@ class Decoder(keras.Model):
 
 @keras.saving.register_keras_serializable("showtell")
 class ShowAndTell(Decoder):
-    """Show and Tell (Vinyals et al., 2015): an LSTM that first reads the image, then writes the caption.
+    """Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555).
 
-    The image's features, averaged over the grid, pass through one dense layer to the size of a word vector. Fed with
-    that vector from a zero state, the LSTM arrives at its initial state; every word after it gives logits for the next.
-    Dropout lies before each LSTM layer and before the logits.
+    A dense layer maps the features, averaged over the grid, to the word embedding size. The LSTM reads this vector
+    first, and then the words of the caption. Its output for each word gives the logits of the next one. Dropout is
+    applied to the input of each LSTM layer and of the logits.
     """
 
     kind = "show_and_tell"
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights; their shapes follow from the configuration alone."""
+        """Create the weights. Their shapes depend on the configuration only."""
         embedding_size, units = self.config["embedding_size"], self.config["units"]
         self.word_embedding.build((None, None))
         self.image_embedding.build((None, self.config["channels"]))
@@ -170,24 +175,24 @@ class ShowAndTell(Decoder):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Take `features` (N, G, D) and `tokens` (N, T), `<start>` first; return logits (N, T, V)."""
+        """Return logits (N, T, V) for `features` (N, G, D) and `tokens` (N, T), `<start>` first."""
         image = self._embed_image(inputs["features"])[:, None, :]
         sequence = ops.concatenate([image, self.word_embedding(inputs["tokens"])], axis=1)
         for lstm in self.lstms:
-            sequence = lstm(self._drop(sequence, training))
-        return self.logits(self._drop(sequence[:, 1:], training))
+            sequence = lstm(self._apply_dropout(sequence, training))
+        return self.logits(self._apply_dropout(sequence[:, 1:], training))
 
     def image_state(self, features: Any) -> StateArrays:
-        """Take features (N, G, D); return the vector (N, E) that the LSTM reads first."""
+        """Return the vector (N, E) that the LSTM reads first, from features (N, G, D)."""
         return {"image": self._embed_image(features)}
 
     def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
-        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        following: StateArrays = {}
-        output = self._read_word(tokens, state["image"])
+        """Read tokens (N,); return log-probabilities (N, V) and the new caption arrays of the decoder state."""
+        next_state: StateArrays = {}
+        output = self._embed_token(tokens, state["image"])
         for name in self._all_lstms():
-            output = self._step(name, output, state, following)
-        return ops.log_softmax(ops.cast(self.logits(output), "float32")), following
+            output = self._lstm_step(name, output, state, next_state)
+        return ops.log_softmax(ops.cast(self.logits(output), "float32")), next_state
 
     def _embed_image(self, features: Any) -> Any:
         return self.image_embedding(ops.mean(features, axis=1))
@@ -195,15 +200,19 @@ class ShowAndTell(Decoder):
 
 @keras.saving.register_keras_serializable("showtell")
 class ShowAttendTell(Decoder):
-    """An attention LSTM, a look at the image, and language LSTMs (after Anderson et al., 2018, and Xu et al., 2015).
+    """Attention over the feature grid with an attention LSTM and language LSTMs.
 
-    The attention LSTM reads the caption so far, beginning with the image's mean as `ShowAndTell` does. Its output asks
-    each cell of the grid how much it matters now (scaled dot products, Vaswani et al., 2017); the language LSTM reads
-    that output together with the cells' weighted mean, and gives the logits. Unlike in "bottom-up and top-down"
-    attention, the language LSTM's output does not return to the attention LSTM: so each LSTM runs over a whole caption
-    at once in training, which takes a third of the time.
+    The attention LSTM reads the mean of the image first, as in `ShowAndTell`, and then the words of the caption. Its
+    output is the query of an attention over the grid cells (scaled dot products, Vaswani et al. 2017,
+    https://arxiv.org/abs/1706.03762). The language LSTM reads this output and the weighted mean of the cells, and gives
+    the logits.
 
-    Dropout lies on the cells, before each LSTM layer, and before the logits.
+    The design follows Xu et al. (2015, https://arxiv.org/abs/1502.03044) and the bottom-up and top-down attention of
+    Anderson et al. (2018, https://arxiv.org/abs/1707.07998). Unlike in the latter, the output of the language LSTM is
+    not fed back to the attention LSTM. Each LSTM can therefore process a whole caption at once in training, which takes
+    a third of the time.
+
+    Dropout is applied to the cells and to the input of each LSTM layer and of the logits.
     """
 
     kind = "show_attend_tell"
@@ -215,7 +224,7 @@ class ShowAttendTell(Decoder):
         self.query = self._dense(self.config["units"])
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights; their shapes follow from the configuration alone."""
+        """Create the weights. Their shapes depend on the configuration only."""
         embedding_size, units = self.config["embedding_size"], self.config["units"]
         self.word_embedding.build((None, None))
         self.cell_embedding.build((None, None, self.config["channels"]))
@@ -228,39 +237,39 @@ class ShowAttendTell(Decoder):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Take `features` (N, G, D) and `tokens` (N, T), `<start>` first; return logits (N, T, V)."""
-        cells = self._drop(self.cell_embedding(inputs["features"]), training)
+        """Return logits (N, T, V) for `features` (N, G, D) and `tokens` (N, T), `<start>` first."""
+        cells = self._apply_dropout(self.cell_embedding(inputs["features"]), training)
         image = self.image_embedding(ops.mean(cells, axis=1))[:, None, :]
         sequence = ops.concatenate([image, self.word_embedding(inputs["tokens"])], axis=1)
-        sequence = self.attention_lstm(self._drop(sequence, training))
-        sequence, _ = self._look(sequence, cells)
+        sequence = self.attention_lstm(self._apply_dropout(sequence, training))
+        sequence, _ = self._attend(sequence, cells)
         for lstm in self.lstms:
-            sequence = lstm(self._drop(sequence, training))
-        return self.logits(self._drop(sequence[:, 1:], training))
+            sequence = lstm(self._apply_dropout(sequence, training))
+        return self.logits(self._apply_dropout(sequence[:, 1:], training))
 
     def image_state(self, features: Any) -> StateArrays:
-        """Take features (N, G, D); return the cells (N, G, U) to look at, and the vector (N, E) that is read first."""
+        """Return the cells (N, G, U) for attention and the first input vector (N, E), from features (N, G, D)."""
         cells = self.cell_embedding(features)
         return {"image": self.image_embedding(ops.mean(cells, axis=1)), "cells": cells}
 
     def next_word(self, tokens: Any, state: StateArrays) -> tuple[Any, StateArrays]:
-        """Take tokens (N,) and the state before them; return log-probabilities (N, V) and the state after them."""
-        following: StateArrays = {}
+        """Read tokens (N,); return log-probabilities (N, V) and the new caption arrays of the decoder state."""
+        next_state: StateArrays = {}
         units, cells = self.config["units"], state["cells"]
-        output = self._step("attention", self._read_word(tokens, state["image"]), state, following)
-        looked, attention = self._look(ops.reshape(output, (ops.shape(cells)[0], -1, units)), cells)
-        following["attention"] = ops.reshape(attention, (-1, ops.shape(cells)[1]))
-        output = ops.reshape(looked, (-1, 2 * units))
+        output = self._lstm_step("attention", self._embed_token(tokens, state["image"]), state, next_state)
+        attended, attention = self._attend(ops.reshape(output, (ops.shape(cells)[0], -1, units)), cells)
+        next_state["attention"] = ops.reshape(attention, (-1, ops.shape(cells)[1]))
+        output = ops.reshape(attended, (-1, 2 * units))
         for name in super()._all_lstms():
-            output = self._step(name, output, state, following)
-        return ops.log_softmax(ops.cast(self.logits(output), "float32")), following
+            output = self._lstm_step(name, output, state, next_state)
+        return ops.log_softmax(ops.cast(self.logits(output), "float32")), next_state
 
     def state_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Return the name and the shape, without the row axis, of each part of the state."""
+        """Return the name and the shape, without the row axis, of each input array of `next_word`."""
         return {**super().state_shapes(), "cells": (None, self.config["units"])}
 
     def recurrent_state_names(self) -> list[str]:
-        """Return the names of what `next_word` gives anew: the LSTMs' state, and the attention (N, G)."""
+        """Return the names of the arrays that `next_word` returns, sorted; "attention" (N, G) is one of them."""
         return sorted([*self._lstm_shapes(), "attention"])
 
     def _named_layers(self) -> dict[str, keras.layers.Layer]:
@@ -269,8 +278,16 @@ class ShowAttendTell(Decoder):
     def _all_lstms(self) -> dict[str, keras.layers.LSTM]:
         return {"attention": self.attention_lstm, **super()._all_lstms()}
 
-    def _look(self, sequence: Any, cells: Any) -> tuple[Any, Any]:
-        """Take (N, T, U) and cells (N, G, U); return (N, T, 2 U), each with what it saw, and attention (N, T, G)."""
+    def _attend(self, sequence: Any, cells: Any) -> tuple[Any, Any]:
+        """Attend to cells (N, G, U).
+
+        Args:
+            sequence: (N, T, U) outputs of the attention LSTM.
+            cells: (N, G, U) embedded grid cells.
+
+        Returns:
+            (N, T, 2 U) the outputs, each with the weighted mean of the cells appended, and (N, T, G) attention weights.
+        """
         scores = ops.matmul(self.query(sequence), ops.transpose(cells, (0, 2, 1))) / self.config["units"] ** 0.5
         attention = ops.softmax(scores)
         return ops.concatenate([sequence, ops.matmul(attention, cells)], axis=-1), attention
@@ -279,8 +296,8 @@ class ShowAttendTell(Decoder):
 DECODERS: dict[str, type[Decoder]] = {decoder.kind: decoder for decoder in (ShowAndTell, ShowAttendTell)}
 
 
-def new_decoder(model: ModelConfig, vocabulary_size: int, channels: int) -> Decoder:
-    """Make a recipe's decoder, untrained, for features with `channels` numbers a cell."""
+def build_decoder(model: ModelConfig, vocabulary_size: int, channels: int) -> Decoder:
+    """Build an untrained decoder for features (N, G, `channels`)."""
     decoder = DECODERS[model.decoder](
         vocabulary_size,
         channels,
@@ -296,11 +313,11 @@ def new_decoder(model: ModelConfig, vocabulary_size: int, channels: int) -> Deco
 
 @keras.saving.register_keras_serializable("showtell")
 class MaskedCrossEntropy(keras.losses.Loss):
-    """Mean cross-entropy over the real tokens of a batch; targets that are `<pad>` do not count.
+    """Mean cross-entropy over the tokens of a batch, without `<pad>`.
 
     Args:
-        label_smoothing: the share of the target's probability that is spread over the whole vocabulary
-            (Szegedy et al., 2016).
+        label_smoothing: share of the target's probability that is spread over the vocabulary (Szegedy et al. 2016,
+            https://arxiv.org/abs/1512.00567).
     """
 
     def __init__(self, label_smoothing: float = 0.0):
@@ -308,46 +325,46 @@ class MaskedCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the arguments of the constructor."""
         return {"label_smoothing": self.label_smoothing}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Take targets (N, T) and logits (N, T, V); return the loss, a scalar."""
+        """Return the loss, a scalar, for targets (N, T) and logits (N, T, V)."""
         log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"))
         loss = -ops.take_along_axis(log_probabilities, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]
         if self.label_smoothing:
             uniform = -ops.mean(log_probabilities, axis=-1)
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
-        real = ops.cast(ops.not_equal(y_true, PAD), "float32")
-        return ops.sum(loss * real) / ops.maximum(ops.sum(real), 1.0)
+        mask = ops.cast(ops.not_equal(y_true, PAD), "float32")
+        return ops.sum(loss * mask) / ops.maximum(ops.sum(mask), 1.0)
 
 
 class ImageState(keras.Model):
-    """The part of a decoder that starts a caption: features (N, G, D) -> what belongs to the image, sorted by name."""
+    """The first part of a decoder: features (N, G, D) -> image arrays of the decoder state, sorted by name."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
     def call(self, features: Any) -> list[Any]:
-        """Return the parts of the state that never change."""
+        """Return the image arrays."""
         state = self.decoder.image_state(features)
         return [state[name] for name in sorted(state)]
 
 
 class NextWord(keras.Model):
-    """The part of a decoder that goes on: [tokens (N,), *state] -> [log-probabilities (N, V), *what changed]."""
+    """The second part of a decoder: [tokens (N,), *state] -> [log-probabilities (N, V), *new caption arrays]."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
     def call(self, inputs: list[Any]) -> list[Any]:
-        """Return the log-probabilities of the next word, and the parts of the state that `tokens` changed."""
-        tokens, *parts = inputs
+        """Return the log-probabilities of the next word, and the new caption arrays sorted by name."""
+        tokens, *arrays = inputs
         names = sorted(self.decoder.state_shapes())
-        log_probabilities, following = self.decoder.next_word(tokens, dict(zip(names, parts, strict=True)))
-        return [log_probabilities, *(following[name] for name in self.decoder.recurrent_state_names())]
+        log_probabilities, next_state = self.decoder.next_word(tokens, dict(zip(names, arrays, strict=True)))
+        return [log_probabilities, *(next_state[name] for name in self.decoder.recurrent_state_names())]
 
 
 class KerasDecoderStep:
@@ -378,7 +395,7 @@ class KerasDecoderStep:
 
 
 def set_word_vectors(decoder: Decoder, words: Sequence[str], vectors: dict[str, np.ndarray]) -> int:
-    """Start the word embedding from pretrained vectors; return how many of the words have one."""
+    """Initialise the word embedding with pretrained vectors; return the number of words that have one."""
     table = np.array(decoder.word_embedding.get_weights()[0])
     known = [(row, vectors[word]) for row, word in enumerate(words) if word in vectors]
     for row, vector in known:
