@@ -1,4 +1,4 @@
-"""Training that starts from a captioner that is there: an earlier run, or a bundle."""
+"""Training that starts from an existing captioner: a run or a bundle."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from onnx import numpy_helper
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import BundleError, ConfigurationError, MismatchError
-from showtell.inference.bundle import Bundle
+from showtell.inference.bundle import DEFAULT_BUNDLE, Bundle
 from showtell.inference.onnx_models import OnnxEncoder, open_session
-from showtell.inference.search import SearchOptions
+from showtell.inference.search_options import SearchOptions
 from showtell.recipe import EncoderConfig, Recipe
 from showtell.training.decoders import DECODERS, Decoder
-from showtell.training.encoders import EFFICIENTNET_LITE2, load_encoder
-from showtell.training.fine_tuning import tuned_info
-from showtell.training.phases import best_decoder
+from showtell.training.encoders import EFFICIENTNET_LITE2, load_encoder, load_matching_encoder
+from showtell.training.phases import load_best_decoder
 from showtell.training.quantize import is_quantized
 from showtell.training.run import START_ENCODER, START_WEIGHTS, Run
+from showtell.training.tuned_encoder import fine_tuned_encoder_info, fine_tuned_encoder_path
 from showtell.utils.files import atomic_write
 from showtell.vocabulary import Vocabulary
 
@@ -31,15 +31,15 @@ class WarmStart:
     """A captioner that a training starts from.
 
     Attributes:
-        path: the run or bundle that it is from.
-        vocabulary: its words.
-        encoder: what its encoder is.
-        encoder_config: the entry in the table of encoders that its encoder is, or was made from.
-        encoder_model: its encoder, ONNX; None if that is the table's own.
-        kind: the decoder's name.
-        config: the arguments that the decoder was made with.
-        weights: the decoder's, by the names of `Decoder.named_weights`.
-        search_options: how it seeks captions.
+        path: the run or bundle.
+        vocabulary: the vocabulary.
+        encoder: the identity of the encoder.
+        encoder_config: the settings to load the encoder, or the encoder that it was fine-tuned from, by name.
+        encoder_model: the encoder as an ONNX model; None if it can be loaded by name.
+        kind: the name of the decoder.
+        config: the arguments of the decoder's constructor.
+        weights: the weights of the decoder, by the names of `Decoder.named_weights`.
+        search_options: the default search options.
     """
 
     path: Path
@@ -52,78 +52,84 @@ class WarmStart:
     weights: dict[str, np.ndarray]
     search_options: SearchOptions
 
-    def applied_to(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with this encoder, a decoder of this kind and size, and this way of seeking captions.
+    def apply_to(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with the encoder, the decoder kind and size, and the search options of this captioner.
 
-        Raises ConfigurationError if the recipe would fine-tune the encoder, and it cannot be.
+        Raises:
+            ConfigurationError: if the recipe has a fine-tuning phase and the encoder cannot be fine-tuned.
         """
         model = self.encoder_model
         if recipe.fine_tuning.fine_tuning_epochs and model is not None:
             if is_quantized(model):
                 raise ConfigurationError(
-                    f"{self.path}: its encoder is in 8 bits and cannot be fine-tuned; start from the run that it was "
-                    "exported from, or from a bundle exported without --int8"
+                    f"{self.path}: an encoder in 8 bits cannot be fine-tuned; start from the run of this bundle, or "
+                    "from a bundle exported without --int8"
                 )
             if self.encoder.name != EFFICIENTNET_LITE2.stem:
                 raise ConfigurationError(
-                    f"{self.path}: its encoder {self.encoder.name} was fine-tuned, and only {EFFICIENTNET_LITE2.stem} "
-                    "can be again; leave the phase out with --fine-tuning-epochs 0"
+                    f"{self.path}: the encoder {self.encoder.name} was fine-tuned before, and only "
+                    f"{EFFICIENTNET_LITE2.stem} can be fine-tuned again; skip the phase with --fine-tuning-epochs 0"
                 )
-        weights = self._entry(recipe.encoder.encoder_weights).encoder_weights
-        return recipe.override({**self._kept(), "encoder_weights": weights})
+        weights = self._encoder_config_with(recipe.encoder.encoder_weights).encoder_weights
+        return recipe.override({**self._fixed_settings(), "encoder_weights": weights})
 
     def require_agreement(self, settings: Mapping[str, Any]) -> None:
-        """Raise ConfigurationError if settings that someone asks for are others than this start keeps."""
-        for name, kept in self._kept().items():
-            if settings.get(name, kept) != kept:
+        """Raise ConfigurationError if requested settings contradict those that this captioner determines."""
+        for name, value in self._fixed_settings().items():
+            if settings.get(name, value) != value:
                 raise ConfigurationError(
-                    f"--{name.replace('_', '-')} {settings[name]} with --start-from {self.path}, which has {kept}; "
-                    "tokenizer, encoder, decoder and way of searching stay what they are: leave the option out"
+                    f"--{name.replace('_', '-')} {settings[name]} contradicts --start-from {self.path}, which has "
+                    f"{value}. Tokenizer, encoder, decoder and search options cannot change; leave out this option"
                 )
 
     def load_encoder(self, weights: str = EncoderConfig.encoder_weights) -> Encoder:
-        """Load the encoder that new features must come from.
+        """Load the encoder, to extract features of new images.
 
         Args:
-            weights: where the weights of one of the table are, unless they are where they were.
+            weights: the weights file of an encoder that is loaded by name, if the file was moved.
 
         Raises:
-            MismatchError: if the table's encoder is no longer the one that the captioner was trained with.
+            MismatchError: if the encoder loaded by name is not the one that the captioner was trained with.
         """
         if self.encoder_model is not None:
             return OnnxEncoder(open_session(self.encoder_model), self.encoder)
-        encoder = load_encoder(self._entry(weights))
-        if encoder.info != self.encoder:
-            raise MismatchError(
-                f"{self.path} was trained on features of {self.encoder}, but the encoder at hand is {encoder.info}; "
-                "name the weights that those features were extracted with: --encoder-weights"
-            )
-        return encoder
+        return load_matching_encoder(self._encoder_config_with(weights), self.encoder, self.path)
 
-    def require_fitting(
-        self, vocabulary: Vocabulary, captions: str, encoder: EncoderInfo | None, features: str
-    ) -> None:
-        """Raise MismatchError unless a vocabulary goes on from this one, and features are of this encoder.
+    def require_match(self, vocabulary: Vocabulary, captions: str, encoder: EncoderInfo | None, features: str) -> None:
+        """Check that new data can be used with this captioner.
 
         Args:
             vocabulary: the new vocabulary.
-            captions: the file that it is from.
-            encoder: the encoder of the features, if they say so.
-            features: the file that they are in.
+            captions: the path of the captions with this vocabulary.
+            encoder: the encoder of the features; None if unknown.
+            features: the path of the features.
+
+        Raises:
+            MismatchError: if the vocabulary does not extend that of this captioner, or the encoders differ.
         """
         if not vocabulary.is_extension_of(self.vocabulary):
             raise MismatchError(
-                f"{captions} has vocabulary {vocabulary.fingerprint}, which does not begin with the "
-                f"{len(self.vocabulary)} {self.vocabulary.unit} of {self.path} ({self.vocabulary.fingerprint}); "
-                f"make it with: showtell prepare --start-from {shlex.quote(str(self.path))}"
+                f"{captions} has vocabulary {vocabulary.fingerprint}, which does not start with the "
+                f"{len(self.vocabulary)} {self.vocabulary.unit} of {self.path} ({self.vocabulary.fingerprint}); create "
+                f"it with: showtell prepare --start-from {shlex.quote(str(self.path))}"
             )
         if encoder != self.encoder:
             raise MismatchError(
-                f"{features} was made with encoder {encoder or 'unknown'}, {self.path} with {self.encoder}; "
+                f"{features} was made with the encoder {encoder or 'unknown'}, but {self.path} needs {self.encoder}; "
                 f"extract the features with: showtell extract --start-from {shlex.quote(str(self.path))}"
             )
 
-    def _kept(self) -> dict[str, Any]:
+    def save_to(self, folder: Path) -> None:
+        """Write weights and encoder to a run folder, so that the run does not need this captioner any more."""
+        with atomic_write(folder / START_WEIGHTS) as temporary:
+            np.savez(temporary, **self.weights)  # type: ignore[arg-type]
+        (folder / START_ENCODER).unlink(missing_ok=True)  # of an interrupted command with another --start-from
+        if self.encoder_model is not None:
+            with atomic_write(folder / START_ENCODER) as temporary:
+                temporary.write_bytes(self.encoder_model)
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        """Return the settings of a recipe that this captioner determines."""
         sizes = {name: self.config[name] for name in ("embedding_size", "units", "layers")}
         encoder = {name: getattr(self.encoder_config, name) for name in ("encoder", "grid")}
         search = {
@@ -131,36 +137,42 @@ class WarmStart:
         }
         return {"tokenizer": self.vocabulary.kind, "decoder": self.kind, **sizes, **encoder, **search}
 
-    def _entry(self, weights: str) -> EncoderConfig:
-        moved = weights != EncoderConfig.encoder_weights
-        return replace(self.encoder_config, encoder_weights=weights) if moved else self.encoder_config
-
-    def keep_in(self, folder: Path) -> None:
-        """Write what a run needs of this into its folder, so that it needs this no more."""
-        with atomic_write(folder / START_WEIGHTS) as temporary:
-            np.savez(temporary, **self.weights)  # type: ignore[arg-type]
-        (folder / START_ENCODER).unlink(missing_ok=True)  # an earlier command's, with another start
-        if self.encoder_model is not None:
-            with atomic_write(folder / START_ENCODER) as temporary:
-                temporary.write_bytes(self.encoder_model)
+    def _encoder_config_with(self, weights: str) -> EncoderConfig:
+        if weights == EncoderConfig.encoder_weights:  # the default, so no other weights were requested
+            return self.encoder_config
+        return replace(self.encoder_config, encoder_weights=weights)
 
 
 def load_warm_start(path: Path) -> WarmStart:
-    """Read a run's best decoder and its encoder, or a bundle's.
+    """Load the best decoder and the encoder of a run, or those of a bundle.
+
+    Args:
+        path: a run or a bundle; "default" is the shipped bundle.
 
     Raises:
-        ConfigurationError: if the run is not over, or does not know its encoder.
-        BundleError: if it is no bundle, or one that does not name its weights.
+        ConfigurationError: if the run is not complete, or its encoder is unknown.
+        BundleError: if there is neither a run nor a bundle, or if the weights in the bundle have no names.
     """
-    return _from_run(Run.open(path)) if (path / "settings.json").is_file() else _from_bundle(path, Bundle.load(path))
+    if (path / "settings.json").is_file():
+        return _from_run(Run.open(path))
+    bundle = Bundle.load(path)
+    return _from_bundle(DEFAULT_BUNDLE if str(path) == "default" else path, bundle)
 
 
 def load_extended_weights(decoder: Decoder, weights: dict[str, np.ndarray]) -> int:
-    """Give a fresh decoder the weights of one with fewer words; return how many words are new.
+    """Load the weights of a decoder with a smaller vocabulary.
 
-    New words keep their fresh vectors, but their logits are at first the mean of the logits of all old words. By
-    Jensen's inequality, V old words leave each new one at most 1/V of their probability, and a new word is never the
-    likeliest (Hewitt, 2021): so it is not said before it is learnt, and what was said is still said.
+    New tokens keep their random embeddings. Their logits start as the mean of the logits of all old tokens. By Jensen's
+    inequality, each new token then has at most 1/V of the probability of the V old ones, so it is never the most likely
+    token (Hewitt 2021, https://nlp.stanford.edu/~johnhew/vocab-expansion.html). The decoder therefore generates the
+    same captions until the new tokens are trained.
+
+    Args:
+        decoder: an untrained decoder.
+        weights: the weights to load, by the names of `Decoder.named_weights`.
+
+    Returns:
+        The number of new tokens.
     """
     for name, weight in decoder.named_weights().items():
         old, value = weights[name], np.array(weight.numpy())
@@ -174,12 +186,14 @@ def load_extended_weights(decoder: Decoder, weights: dict[str, np.ndarray]) -> i
 def _from_run(run: Run) -> WarmStart:
     if run.encoder is None:
         raise ConfigurationError(
-            f"{run.folder}: its features do not say which encoder made them, so that new ones cannot be made"
+            f"{run.folder}: the encoder of the features is unknown, so no features of new images can be extracted; "
+            "start from another run, or from a bundle"
         )
-    decoder = best_decoder(run.final)
+    decoder = load_best_decoder(run.last_phase)
     encoder, model = run.encoder, None
     if run.fine_tuning:
-        encoder, model = tuned_info(run.fine_tuning), (run.fine_tuning.folder / "encoder.onnx").read_bytes()
+        encoder = fine_tuned_encoder_info(run.fine_tuning)
+        model = fine_tuned_encoder_path(run.fine_tuning).read_bytes()
     elif run.start_encoder:
         model = run.start_encoder.read_bytes()
     weights = {name: np.array(weight.numpy()) for name, weight in decoder.named_weights().items()}
@@ -197,12 +211,12 @@ def _from_run(run: Run) -> WarmStart:
 
 
 def _from_bundle(path: Path, bundle: Bundle) -> WarmStart:
-    config = dict(bundle.decoder)
-    kind = config.pop("kind")
+    arguments = dict(bundle.decoder)
+    kind = arguments.pop("kind")
     try:
-        decoder = DECODERS[kind](**config)
+        decoder = DECODERS[kind](**arguments)
     except (KeyError, TypeError):
-        raise BundleError(f"{path}: this showtell does not know its decoder {kind}; update showtell") from None
+        raise BundleError(f"{path}: unknown decoder {kind}; update showtell") from None
     decoder.build()
     arrays = {}
     for file in ("decoder_start.onnx", "decoder_step.onnx"):
@@ -211,24 +225,24 @@ def _from_bundle(path: Path, bundle: Bundle) -> WarmStart:
     names = decoder.named_weights()
     if missing := [name for name in names if name not in arrays and f"{name}_quantized" not in arrays]:
         raise BundleError(
-            f"{path}: it does not name its decoder's weights ({missing[0]}), for an older showtell made it; "
-            "start from the run that it was exported from, or export that anew"
+            f"{path}: the decoder's weights have no names ({missing[0]}), because an older showtell exported it; start "
+            "from the run of this bundle, or export the run again"
         )
-    weights = {name: _dequantized(name, arrays) for name in names}
-    entry = EncoderConfig(bundle.encoder.name, grid=bundle.encoder.cells > 1)
-    # What ships is better than a copy of it in 8 bits, and can be fine-tuned. Others of the table may need a download.
-    ships = entry.encoder == EFFICIENTNET_LITE2.stem and load_encoder(entry).info == bundle.encoder
-    model = None if ships else bundle.files["encoder.onnx"]
+    weights = {name: _dequantize(name, arrays) for name in names}
+    config = EncoderConfig(bundle.encoder.name, grid=bundle.encoder.cells > 1)
+    # The shipped encoder is better than its copy in 8 bits, and can be fine-tuned. Others may need a download.
+    is_shipped = config.encoder == EFFICIENTNET_LITE2.stem and load_encoder(config).info == bundle.encoder
+    model = None if is_shipped else bundle.files["encoder.onnx"]
     return WarmStart(
-        path, bundle.vocabulary, bundle.encoder, entry, model, kind, config, weights, bundle.search_options
+        path, bundle.vocabulary, bundle.encoder, config, model, kind, arguments, weights, bundle.search_options
     )
 
 
-def _dequantized(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Return a weight in single precision; quantised, there is a scale for all of it, or for each column."""
+def _dequantize(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Return a weight in float32. A quantised weight has one scale, or one per column."""
     if name in arrays:
         return arrays[name].astype(np.float32)
     quantized = arrays[f"{name}_quantized"].astype(np.float32)
-    # Those of a bias, which is quantised to 32 bits, are named otherwise.
+    # For a bias, which is quantised to 32 bits, the names of scale and zero point differ.
     prefix = name if f"{name}_scale" in arrays else f"{name}_quantized"
     return (quantized - arrays[f"{prefix}_zero_point"]) * arrays[f"{prefix}_scale"]
