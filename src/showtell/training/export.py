@@ -1,179 +1,183 @@
-"""From a training run to a bundle."""
+"""Exporting a training run as a bundle."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import date
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from showtell.data.caption_files import Example
+from showtell.data import Example
 from showtell.encoder import Encoder
 from showtell.errors import ConfigurationError, ShowtellError
 from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES, evaluate_captioner
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.inference.search import search
-from showtell.metrics.scores import DocumentFrequencies, Scores, tokenize
+from showtell.metrics import DocumentFrequencies, Scores, tokenize
 from showtell.training.batches import TrainingSplit
 from showtell.training.decoders import Decoder, KerasDecoderStep
-from showtell.training.fine_tuning import int8_encoder_file, tuned_encoder
-from showtell.training.graphs import decoder_graphs, encoder_graph
-from showtell.training.phases import best_decoder
-from showtell.training.quantize import calibration_images, is_quantized, quantize_decoder, quantize_encoder
+from showtell.training.model_card import select_metrics, write_model_card
+from showtell.training.onnx_graphs import export_decoder, export_encoder
+from showtell.training.phases import load_best_decoder
+from showtell.training.quantize import is_quantized, load_calibration_images, quantize_decoder, quantize_encoder
 from showtell.training.run import Run
+from showtell.training.tuned_encoder import (
+    fine_tuned_encoder_path,
+    fine_tuned_int8_encoder_path,
+    load_fine_tuned_encoder,
+)
 
 PARITY_IMAGES = 100
-FREQUENT_NGRAMS = 40_000  # about 0.7 MB of English
+PARITY_BATCH_SIZE = 8
+MAX_NGRAMS = 40_000  # document frequencies in a bundle, about 0.7 MB for English
+
+logger = logging.getLogger(__name__)
 
 
-def export(
-    run: Run,
-    encoder: Encoder,
-    training: TrainingSplit,
-    validation: TrainingSplit | None,
-    int8: bool = False,
-    card: str | None = None,
-    say: Callable[[str], None] = print,
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run with what its export needs.
+
+    Attributes:
+        run: the run, with its image folders.
+        encoder: the encoder of the run's features.
+        training: the training data.
+        validation: the validation data, if any.
+    """
+
+    run: Run
+    encoder: Encoder
+    training: TrainingSplit
+    validation: TrainingSplit | None
+
+
+def export_bundle(
+    trained: TrainedRun, int8: bool = False, introduction: str | None = None, data_license: str = ""
 ) -> Bundle:
-    """Make a bundle of a run's best checkpoint, and check it against Keras.
+    """Make a bundle of the best checkpoint, and compare its captions with those of Keras.
 
-    The float bundle must caption the first 100 validation images as Keras does. With `int8` it is quantised, and the
-    scores of both on the validation images are printed.
+    The float bundle must caption the first PARITY_IMAGES validation images like Keras. With `int8`, the bundle is then
+    quantised. The scores of both versions on the validation images are logged.
 
     Args:
-        run: a run that knows where its images are.
-        encoder: the encoder of the run's features.
-        training: images for calibration.
-        validation: images for the parity check and the scores; without, the bundle is not scored.
-        int8: whether to quantise encoder and decoder to 8 bits.
-        card: what the model card says before scores and settings: the data and their terms, what it is bad at.
-        say: called with lines for people.
+        trained: the run with encoder and data.
+        int8: quantise encoder and decoder to 8 bits.
+        introduction: the start of the model card; None for a general one.
+        data_license: terms of the training data in one line.
 
     Raises:
-        ConfigurationError: if the run does not know its images.
-        ShowtellError: if the bundle does not do what Keras does.
+        ConfigurationError: if the image folder of the run is unknown.
+        ShowtellError: if the captions differ from those of Keras.
     """
-    if not run.sources.images:
-        raise ConfigurationError(f"{run.folder}: export checks the bundle on images; name their folder with --images")
-    validation_folder = Path(run.sources.images[-1])
-    parity = _load(encoder, validation_folder, (validation or training).images[:PARITY_IMAGES])
-    # CIDEr of a few images is then like that of the validation images, which this bundle's scores are told for. With
-    # training's frequencies, of more images, scores would be lower than those that one compares them with; but better
-    # those than none.
-    measured_on = validation if validation and len(validation.images) >= MIN_RELIABLE_IMAGES else training
-    frequencies = DocumentFrequencies.from_references([[*map(tokenize, texts)] for texts in measured_on.references])
-    decoder = best_decoder(run.final)
-    float_encoder, int8_encoder = _encoder_files(run, encoder, training, int8)
-    start, step = decoder_graphs(decoder)
+    run, encoder = trained.run, trained.encoder
+    if not run.data_paths.images:
+        raise ConfigurationError(
+            f"{run.folder}: the export needs images to check the bundle, but their folder is unknown; pass --images"
+        )
+    decoder = load_best_decoder(run.last_phase)
+    float_encoder, int8_encoder = _export_encoders(trained, int8)
+    start, step = export_decoder(decoder)
     files = {
         "vocabulary.json": run.vocabulary.to_json().encode(),
         "encoder.onnx": float_encoder,
         "decoder_start.onnx": start.SerializeToString(),
         "decoder_step.onnx": step.SerializeToString(),
         "MODEL_CARD.md": b"",
-        "document_frequencies.json": frequencies.commonest(FREQUENT_NGRAMS).to_json().encode(),
+        "document_frequencies.json": _count_document_frequencies(trained).to_json().encode(),
     }
-    description = {"kind": decoder.kind, **decoder.config}
-    has_attention = "attention" in decoder.recurrent_state_names()
-    bundle = Bundle(encoder.info, description, "float32", run.search_options, files, has_attention=has_attention)
-    _check_parity(bundle, encoder, decoder, parity, say)
-    scores = score(bundle, validation_folder, validation, say) if validation else None
-    say(_line("float", scores, bundle))
+    bundle = Bundle(
+        encoder.info,
+        {"kind": decoder.kind, **decoder.config},
+        "float32",
+        run.search_options,
+        files,
+        has_attention="attention" in decoder.recurrent_state_names(),
+        data_license=data_license,
+    )
+    _check_parity(bundle, trained, decoder)
+    scores = _score(bundle, trained, "float")
     if int8_encoder is not None:
-        pixels = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
-        (features,) = Captioner([replace(bundle, files={**files, "encoder.onnx": int8_encoder})]).encode([pixels])
-        start8, step8 = quantize_decoder(
-            files["decoder_start.onnx"], files["decoder_step.onnx"], features, bundle.search_options
-        )
-        files |= {"encoder.onnx": int8_encoder, "decoder_start.onnx": start8, "decoder_step.onnx": step8}
-        bundle = replace(bundle, precision="int8", files=files)
-        scores = score(bundle, validation_folder, validation, say) if validation else None
-        say(_line("int8", scores, bundle))
-    files["MODEL_CARD.md"] = _card(run, bundle, scores, card).encode()
-    return replace(bundle, files=files, scores={"validation": _figures(scores)} if scores else {})
+        bundle = _quantize(bundle, trained, int8_encoder)
+        scores = _score(bundle, trained, "int8")
+    card = write_model_card(run, bundle, scores, introduction)
+    recorded = {"validation": select_metrics(scores)} if scores else {}
+    return replace(bundle, files={**bundle.files, "MODEL_CARD.md": card.encode()}, scores=recorded)
 
 
-def score(bundle: Bundle, folder: Path, split: TrainingSplit, say: Callable[[str], None]) -> Scores:
-    """Score a bundle on the images of a split, as `showtell evaluate` does."""
-    examples = [Example(name, tuple(texts)) for name, texts in zip(split.images, split.references, strict=True)]
-    return evaluate_captioner(Captioner([bundle]), examples, folder).scores
+def _count_document_frequencies(trained: TrainedRun) -> DocumentFrequencies:
+    """Return the document frequencies that make CIDEr of a few images comparable with the scores of the bundle.
+
+    The scores use those of the validation images. If these are too few to be reliable, the training images are better,
+    although their larger number leads to lower scores.
+    """
+    validation = trained.validation
+    is_reliable = validation is not None and len(validation.images) >= MIN_RELIABLE_IMAGES
+    split = validation if validation is not None and is_reliable else trained.training
+    references = [[*map(tokenize, texts)] for texts in split.references]
+    return DocumentFrequencies.from_references(references).most_common(MAX_NGRAMS)
 
 
-def _encoder_files(run: Run, encoder: Encoder, training: TrainingSplit, int8: bool) -> tuple[bytes, bytes | None]:
+def _export_encoders(trained: TrainedRun, int8: bool) -> tuple[bytes, bytes | None]:
+    """Return the encoder as an ONNX model in float and, if requested, in 8 bits."""
+    run = trained.run
     if run.fine_tuning:
-        folder = run.fine_tuning.folder
-        tuned_encoder(run.fine_tuning, training, int8)
-        return (folder / "encoder.onnx").read_bytes(), int8_encoder_file(run.fine_tuning).read_bytes() if int8 else None
-    model = run.start_encoder.read_bytes() if run.start_encoder else encoder_graph(encoder).SerializeToString()
+        load_fine_tuned_encoder(run.fine_tuning, trained.training, int8)
+        path = fine_tuned_int8_encoder_path(run.fine_tuning)
+        return fine_tuned_encoder_path(run.fine_tuning).read_bytes(), path.read_bytes() if int8 else None
+    start_encoder = run.start_encoder
+    model = start_encoder.read_bytes() if start_encoder else export_encoder(trained.encoder).SerializeToString()
     if not int8:
         return model, None
-    if is_quantized(model):
-        return model, model
-    images = calibration_images(encoder.info.preprocess, Path(run.sources.images[0]), training.images)
-    return model, quantize_encoder(model, images)
+    return model, model if is_quantized(model) else quantize_encoder(model, _load_calibration_images(trained))
 
 
-def _load(encoder: Encoder, folder: Path, names: Sequence[str]) -> np.ndarray:
-    return np.stack([encoder.info.preprocess.load(folder / name) for name in names])
+def _quantize(bundle: Bundle, trained: TrainedRun, encoder: bytes) -> Bundle:
+    """Return the bundle with an encoder in 8 bits and its decoder quantised to 8 bits."""
+    files = {**bundle.files, "encoder.onnx": encoder}
+    (features,) = Captioner([replace(bundle, files=files)]).encode([_load_calibration_images(trained)])
+    start, step = quantize_decoder(
+        files["decoder_start.onnx"], files["decoder_step.onnx"], features, bundle.search_options
+    )
+    return replace(bundle, precision="int8", files={**files, "decoder_start.onnx": start, "decoder_step.onnx": step})
 
 
-def _check_parity(
-    bundle: Bundle,
-    encoder: Encoder,
-    decoder: Decoder,
-    pixels: np.ndarray,
-    say: Callable[[str], None],
-) -> None:
-    features = np.concatenate([encoder.encode(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
+def _load_calibration_images(trained: TrainedRun) -> np.ndarray:
+    folder = Path(trained.run.data_paths.images[0])
+    return load_calibration_images(trained.encoder.info.preprocess, folder, trained.training.images)
+
+
+def _check_parity(bundle: Bundle, trained: TrainedRun, decoder: Decoder) -> None:
+    """Compare captions of the bundle with those of Keras. Raises ShowtellError if they differ."""
+    names = (trained.validation or trained.training).images[:PARITY_IMAGES]
+    folder = Path(trained.run.data_paths.images[-1])
+    preprocess = trained.encoder.info.preprocess
+    batches = [*_split_batches(np.stack([preprocess.load(folder / name) for name in names]))]
+    features = np.concatenate([trained.encoder.encode(batch) for batch in batches])
     expected = search(KerasDecoderStep(decoder), features, bundle.search_options)
     captioner = Captioner([bundle])
-    found: list[Any] = []
-    for start in range(0, len(pixels), 8):
-        found += captioner.search([pixels[start : start + 8]], bundle.search_options)
-    differing = sum(ours[0].tokens != theirs[0].tokens for ours, theirs in zip(found, expected, strict=True))
+    actual = [captions for batch in batches for captions in captioner.search([batch], bundle.search_options)]
+    differing = sum(ours[0].tokens != theirs[0].tokens for ours, theirs in zip(actual, expected, strict=True))
     if differing:
-        raise ShowtellError(
-            f"the exported model captions {differing} of {len(pixels)} images otherwise than Keras does"
-        )
-    say(f"parity: the same captions as Keras on {len(pixels)} images")
+        raise ShowtellError(f"the ONNX export differs from Keras on {differing} of {len(names)} images")
+    logger.info("parity: the same captions as Keras on %d images", len(names))
 
 
-def _line(name: str, scores: Scores | None, bundle: Bundle) -> str:
+def _split_batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(pixels), PARITY_BATCH_SIZE):
+        yield pixels[start : start + PARITY_BATCH_SIZE]
+
+
+def _score(bundle: Bundle, trained: TrainedRun, name: str) -> Scores | None:
+    """Score a bundle on the validation images, as `showtell evaluate` does, and log size and scores."""
     size = sum(map(len, bundle.files.values())) / 1e6
-    if scores is None:
-        return f"{name}: {size:.1f} MB, not scored: the run has no validation captions"
+    split = trained.validation
+    if split is None:
+        logger.info("%s: %.1f MB, not scored: the run has no validation captions", name, size)
+        return None
+    examples = [Example(image, tuple(texts)) for image, texts in zip(split.images, split.references, strict=True)]
+    folder = Path(trained.run.data_paths.images[-1])
+    scores = evaluate_captioner(Captioner([bundle]), examples, folder).scores
     bleus = " ".join(f"{value:.1f}" for value in (scores.bleu_1, scores.bleu_2, scores.bleu_3, scores.bleu_4))
-    return f"{name}: {size:.1f} MB, BLEU-1..4 {bleus}, ROUGE-L {scores.rouge_l:.1f}, CIDEr {scores.cider:.1f}"
-
-
-def _card(run: Run, bundle: Bundle, scores: Scores | None, introduction: str | None) -> str:
-    introduction = introduction or (
-        "# A captioner trained with showtell\n\nIt describes pictures like those that it was trained on, in the words "
-        "of their captions; on others it guesses."
-    )
-    lines = [introduction.rstrip(), "\n## Scores\n"]
-    if scores is None:
-        lines += ["None: there were no validation captions."]
-    else:
-        lines += [
-            f"On {len(scores.per_image)} validation images, beam size {bundle.search_options.beam_size}, "
-            f"length penalty {bundle.search_options.length_penalty:g}, {date.today().isoformat()}. "
-            "`showtell evaluate` gives the same.\n",
-            "| metric | value |\n|---|---|",
-            *(f"| {name} | {value:.2f} |" for name, value in _figures(scores).items()),
-        ]
-    lines += [
-        "\n## Settings\n",
-        f"Encoder: {bundle.encoder}. Vocabulary: {len(run.vocabulary)} words. Precision: {bundle.precision}.\n",
-        "| setting | value |\n|---|---|",
-    ]
-    for settings in run.recipe.to_dict().values():
-        lines += [f"| {name} | {value} |" for name, value in settings.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _figures(scores: Scores) -> dict[str, float]:
-    names = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "distinct", "repeated_bigrams")
-    return {name: getattr(scores, name) for name in names}
+    logger.info("%s: %.1f MB, BLEU-1..4 %s, ROUGE-L %.1f, CIDEr %.1f", name, size, bleus, scores.rouge_l, scores.cider)
+    return scores
