@@ -4,7 +4,7 @@ import inspect
 import logging
 import shlex
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,6 @@ from showtell.cli.options import (
     StartFrom,
     exit_stack,
     resume_hint_on_interrupt,
-    say,
 )
 from showtell.errors import ConfigurationError
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
@@ -38,36 +37,39 @@ from showtell.utils.text import plural
 logger = logging.getLogger(__name__)
 
 
+# The help of `prepare` is that of the settings of a recipe.
+_HELP = {setting.name: setting.metadata["help"] for setting in fields(DataConfig)}
+
+
 def prepare(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as captions.h5.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, NAME.h5.")],
     captions: Annotated[
-        Path | None, typer.Option(help="Caption file with both splits, or a folder with metadata.")
+        Path | None, typer.Option(help="Caption file of training and validation images, or a folder with metadata.csv.")
     ] = None,
     train: Annotated[
-        Path | None, typer.Option(help="Caption file of the training images, where each split has one.")
+        Path | None, typer.Option(help="Caption file of the training images, if each split has its own.")
     ] = None,
-    val: Annotated[Path | None, typer.Option(help="Caption file of the validation images, likewise.")] = None,
-    train_list: Annotated[Path | None, typer.Option(help="List of training images (Flickr8k/30k).")] = None,
-    val_list: Annotated[Path | None, typer.Option(help="List of validation images (Flickr8k/30k).")] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Caption file of the validation images, if each split has its own.")
+    ] = None,
+    train_list: Annotated[Path | None, typer.Option(help="List of the training images (Flickr8k/30k).")] = None,
+    val_list: Annotated[Path | None, typer.Option(help="List of the validation images (Flickr8k/30k).")] = None,
     format_: CaptionFormat = None,
     images: Folders = None,
     skip_missing: SkipMissing = False,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(help="word, or bpe or char for languages without blanks between words. (word)"),
-    ] = None,
-    vocabulary_size: Annotated[int, typer.Option(help="Most frequent words to keep.")] = DataConfig.vocabulary_size,
-    min_count: Annotated[int, typer.Option(help="Times a word must occur to be kept.")] = DataConfig.min_count,
-    max_length: Annotated[int, typer.Option(help="Tokens a caption is padded to.")] = DataConfig.max_length,
+    tokenizer: Annotated[str | None, typer.Option(help=_HELP["tokenizer"], show_default=DataConfig.tokenizer)] = None,
+    vocabulary_size: Annotated[int, typer.Option(help=_HELP["vocabulary_size"])] = DataConfig.vocabulary_size,
+    min_count: Annotated[int, typer.Option(help=_HELP["min_count"])] = DataConfig.min_count,
+    max_length: Annotated[int, typer.Option(help=_HELP["max_length"])] = DataConfig.max_length,
     start_from: StartFrom = None,
 ) -> None:
-    """Index captions: words to numbers, padded rows, the image of each; all in one .h5 file."""
+    """Prepare captions for training: build the vocabulary, encode the captions, and write captions.h5."""
     from showtell import data
 
+    config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
     start = load_start(start_from) if start_from else None
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
-    config = DataConfig(tokenizer or DataConfig.tokenizer, vocabulary_size, min_count, max_length)
     exit_stack.enter_context(exclusive_lock(output, data.vocabulary_path(output)))
     data.require_new_captions_h5(output)
     examples = data.load_examples(
@@ -97,144 +99,134 @@ def extract(
 
     load = encoder_loader(EncoderConfig(encoder, encoder_weights, grid), start_from)
     if captions is None:
-        chosen = list_images(images)
+        named_files = list_images(images)
     else:
-        chosen = [(name, images / name) for name in read_image_names(captions, split)]
+        named_files = [(name, images / name) for name in read_image_names(captions, split)]
     loaded = load()
     with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
-        features = extract_features(chosen, loaded, output, dtype, advance)
+        features = extract_features(named_files, loaded, output, dtype, advance)
     for _, reason in features.failed:
-        logger.warning(reason)
+        logger.warning("skipped: %s", reason)
     count, cells, channels = features.array.shape
     print(f"{output}: features of {plural(count, 'image')}, {cells} x {channels} each")
     if features.failed:
         raise typer.Exit(1)
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each setting of a recipe, collected in its last parameter."""
+def _with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each setting of a recipe to a command. The command gets their values in `settings`."""
     signature = inspect.signature(command)
-    parameters = list(signature.parameters.values())[:-1]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+    own_names = [parameter.name for parameter in parameters]
     sections: list[Any] = [section.default for section in fields(Recipe)]
     for section in sections:
-        for setting in fields(section):
-            kind: Any = setting.type
-            option = typer.Option(
-                help=f"{setting.metadata['help']} ({'none' if setting.default == '' else setting.default})",
-                rich_help_panel=f"Recipe: {section.__doc__}",
-            )
-            annotation = Annotated[kind | None, option]
-            parameters.append(
-                inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            )
+        panel = f"Recipe: {section.__doc__.removesuffix('.')}"
+        parameters += [_make_option(setting, panel) for setting in fields(section)]
 
-    def wrapped(**arguments: Any) -> None:
-        own = {name: arguments.pop(name) for name in list(signature.parameters)[:-1]}
+    def run(**arguments: Any) -> None:
+        own = {name: arguments.pop(name) for name in own_names}
         command(**own, settings={name: value for name, value in arguments.items() if value is not None})
 
-    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapped
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
-@_with_settings
+def _make_option(setting: Field[Any], panel: str) -> inspect.Parameter:
+    default = "none" if setting.default == "" else str(setting.default)
+    option = typer.Option(help=setting.metadata["help"], show_default=default, rich_help_panel=panel)
+    kind: Any = setting.type
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+@_with_recipe_options
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings; options override it.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings. Options override it.")] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="captions.h5; or any caption file or folder, to be prepared first.")
+        Path | None,
+        typer.Option(help="Caption file or folder; or captions.h5 with --features.", show_default="in --images"),
     ] = None,
     features: Annotated[
-        list[Path] | None, typer.Option(help="Features; give it twice if training and validation have a file each.")
+        list[Path] | None,
+        typer.Option(help="Feature file. Use it twice if training and validation have one each."),
     ] = None,
     images: Folders = None,
     format_: CaptionFormat = None,
     skip_missing: SkipMissing = False,
     start_from: StartFrom = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped; needs nothing else.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run, with its own settings and data.")] = False,
     devices: Annotated[
-        int, typer.Option(help="Devices that share each batch, such as GPUs; more than one need KERAS_BACKEND=jax.")
+        int,
+        typer.Option(help="Number of devices, such as GPUs, that share each batch. More than 1 need the JAX backend."),
     ] = 1,
     settings: Any = None,
 ) -> None:
-    """Train a captioner, from captions.h5 and features, or from images and captions in one go."""
+    """Train a captioner on images and captions, or on captions.h5 and features."""
     if resume and (recipe or captions or features or images or format_ or skip_missing or start_from or settings):
-        raise ConfigurationError("--resume goes on with the settings that the run began with; give no others")
-    chosen = (Recipe.load(recipe) if recipe else Recipe()).override(settings)
-    exit_stack.enter_context(exclusive_lock(output))
+        raise ConfigurationError("--resume uses the settings and data of the run; leave out all other options")
+    loaded = Recipe.load(recipe) if recipe else Recipe()
+    loaded.override(settings)  # reports invalid settings before Keras is imported
     from showtell.training import require_keras
 
     require_keras("training")
-    from showtell.data import load_examples
-    from showtell.training import pipeline
     from showtell.training.devices import use_devices
-    from showtell.training.run import DataPaths, Run
-    from showtell.training.trainer import train as train_run
+    from showtell.training.pipeline import TrainingData, resume_run, train_run
 
     use_devices(devices)
-    advice = f"make a bundle of the best checkpoint with: showtell export {shlex.quote(str(output))} -o BUNDLE"
-    start = load_start(start_from) if start_from else None
-    if start:
-        start.require_agreement(settings)
     if resume:
-        run = Run.open(output)
-        if run.is_finished:
-            say(f"the run is finished; {advice}")
-            return
-        training, validation = pipeline.load(run)
-    elif captions and captions.suffix in (".h5", ".hdf5") and not features:
-        raise ConfigurationError(f"{captions} needs --features; make them with: showtell extract")
-    elif features and captions:
-        sources = DataPaths.at(captions, features, images or (), skip_missing)
-        run, training, validation = pipeline.create_run(output, chosen, sources, start)
-    elif images and len(images) == 1 and not features:
-        Run.require_free(output)
-        examples = load_examples(captions or images[0], caption_format=format_)
-        with resume_hint_on_interrupt(), progress_bar("extracting") as advance:
-            sources = pipeline.prepare_run(output, chosen, examples, images[0], skip_missing, say, advance, start)
-        run, training, validation = pipeline.create_run(output, chosen, sources, start)
-    else:
-        raise ConfigurationError("give --captions captions.h5 and --features, or --images and --captions")
-    with progress_bar("training", "steps") as advance:
-        train_run(run, training, validation, say, advance)
-    say(f"done; {advice}")
+        resume_run(output, progress_bar)
+        return
+    data = TrainingData(captions, features or (), images or (), format_, skip_missing)
+    with resume_hint_on_interrupt():
+        train_run(output, loaded, data, settings, start_from, progress_bar)
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or file ending in .zip.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder or .zip file to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits.")] = False,
     images: Folders = None,
-    encoder_weights: Annotated[str | None, typer.Option(help="Weights of the encoder. (as in training)")] = None,
-    card: Annotated[
-        Path | None, typer.Option(help="Text to begin the model card with; scores and settings follow.")
+    encoder_weights: Annotated[
+        str | None, typer.Option(help="Weights of the encoder.", show_default="as in training")
     ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Markdown file to start the model card with. Scores and settings follow it.")
+    ] = None,
+    data_license: Annotated[
+        str, typer.Option(metavar="TEXT", help="Terms of the training data in one line, for the bundle.")
+    ] = "",
     phase: Annotated[
         Literal["cross-entropy", "fine-tuning", "self-critical"] | None,
-        typer.Option(help="Export what this phase has left. (the last)"),
+        typer.Option(help="Training phase whose result to export.", show_default="the last one"),
     ] = None,
 ) -> None:
-    """Make a bundle of the best checkpoint of a run, and check it against Keras."""
-    exit_stack.enter_context(exclusive_lock(output))
+    """Export the best checkpoint of a run as a bundle, and check that it captions like the trained model."""
     from showtell.training import require_keras
 
     require_keras("export")
-    from showtell.training.pipeline import export_run
+    from showtell.training.pipeline import ExportOptions, export_run
 
-    bundle = export_run(run, output, int8, images or (), encoder_weights, card, phase, say)
+    options = ExportOptions(int8, images or (), encoder_weights, card, phase, data_license)
+    bundle = export_run(run, output, options)
     unpacked = " unpacked" if output.suffix == ".zip" else ""
     print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB{unpacked}")
 
 
 def tutorial_data(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
-    images: Annotated[int, typer.Option(help="Pictures to draw.")] = 600,
-    relations: Annotated[bool, typer.Option("--relations", help="Two shapes a picture, and where they lie.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed; the same draws the same.")] = 0,
+    images: Annotated[int, typer.Option(help="Number of images.")] = 600,
+    relations: Annotated[
+        bool, typer.Option("--relations", help="Draw two shapes per image, and describe their positions.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Draw a small data set of coloured shapes with captions, to learn and try training with."""
+    """Draw a small data set of coloured shapes with captions, to try training with."""
     from showtell.data.tutorial import write_tutorial_data
 
     write_tutorial_data(folder, images, seed, relations)
-    print(f"{folder}: {images} pictures; train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}")
+    hint = f"train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}"
+    print(f"{folder}: {plural(images, 'image')}; {hint}")
