@@ -173,10 +173,10 @@ def parameters_of(run: Path) -> int:
     from showtell.training import require_keras
 
     require_keras("counting parameters")
-    from showtell.training.phases import best_decoder
+    from showtell.training.phases import load_best_decoder
     from showtell.training.run import Run
 
-    return int(best_decoder(Run.open(run)).count_params())
+    return int(load_best_decoder(Run.open(run)).count_params())
 
 
 def showtell(*arguments: object) -> None:

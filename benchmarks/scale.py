@@ -155,15 +155,17 @@ def _train(folder: Path, kind: str) -> None:
     require_keras("training")
     loaded = time.monotonic()
     from showtell.recipe import Recipe
-    from showtell.training import monitors, pipeline
+    from showtell.training import pipeline
     from showtell.training.batches import sample_images
+    from showtell.training.checkpoints import save_model
     from showtell.training.decoders import KerasDecoderStep
-    from showtell.training.run import DataPaths, Run, save_model
+    from showtell.training.run import DataPaths, Run
     from showtell.training.trainer import Interrupted, train
+    from showtell.training.validation import validate
 
     recipe = Recipe().override(KINDS[kind][3])
     features = [folder / f"{split}-{kind}.npy" for split in ("train", "val")]
-    sources = DataPaths.at(folder / "captions.h5", features, [folder / "images"], False)
+    sources = DataPaths.resolve(folder / "captions.h5", features, [folder / "images"], False)
     run, training, validation = pipeline.create_run(folder / f"run-{kind}", recipe, sources)
     times = []
 
@@ -178,13 +180,11 @@ def _train(folder: Path, kind: str) -> None:
     if validation is None:
         raise SystemExit("no validation data")
     run = Run.open(run.folder)
-    model = run.load_latest_checkpoint(print)
+    model = run.checkpoints.load_latest_checkpoint()
     chosen = np.sort(sample_images(validation, recipe.training.validation_images, (0,)))
-    monitors.validate(
-        model, KerasDecoderStep(model), validation.of_images(chosen), run.vocabulary, run.search_options, 64
-    )
+    validate(model, KerasDecoderStep(model), validation.select_images(chosen), run.vocabulary, run.search_options, 64)
     validated = time.monotonic() - trained
-    save_model(model, run.best)
+    save_model(model, run.best_path)
     rate = recipe.training.batch_size * (STEPS - WARM_UP_STEPS) / (times[-1] - times[WARM_UP_STEPS - 1])
     details = (
         f"loading Keras {loaded - start:.1f} s, then the first step after {times[0] - loaded:.1f} s; {rate:.0f} "

@@ -14,7 +14,7 @@ from showtell.inference.decoder_step import DecoderState, DecoderStep
 from showtell.inference.onnx_models import OnnxDecoderStep, open_session
 from showtell.inference.search import SearchOptions, search
 from showtell.training.decoders import ShowAndTell
-from showtell.training.graphs import decoder_graphs
+from showtell.training.onnx_graphs import export_decoder
 from showtell.utils.threads import parallel_map
 from showtell.vocabulary import END, START
 
@@ -56,7 +56,7 @@ def _tutorial_step(threads: int) -> DecoderStep:
     """Return the tutorial's decoder, 512 numbers a word and 512 units, with random weights."""
     decoder = ShowAndTell(WORDS, CHANNELS, embedding_size=512, units=512)
     decoder.build()
-    start, step = (open_session(graph.SerializeToString(), threads=threads) for graph in decoder_graphs(decoder))
+    start, step = (open_session(graph.SerializeToString(), threads=threads) for graph in export_decoder(decoder))
     return OnnxDecoderStep(start, step)
 
 
