@@ -1,4 +1,4 @@
-"""Training on several devices: two that XLA makes of one processor."""
+"""Training on several devices, simulated by XLA on one processor."""
 
 import json
 import os
@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-# Compiling is nearly all that takes time here.
-QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-ON_JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {QUICKLY}"}
+# Nearly all of the time is compilation.
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+ON_JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {FAST_COMPILATION}"}
 
-# Each phase takes steps, whose batches no two devices can halve; it tells the losses, and then the sum of the weights.
+# Trains a few steps of each phase with batches of odd size, and prints the losses and the sums of the weights.
 PHASES = """
 import json, sys
 from pathlib import Path
@@ -20,12 +20,13 @@ import keras, numpy as np
 
 from showtell.recipe import Recipe
 from showtell.training.batches import TrainingSplit
+from showtell.training.checkpoints import save_model
 from showtell.training.cross_entropy import CrossEntropy
 from showtell.training.decoders import MaskedCrossEntropy
 from showtell.training.devices import use_devices
 from showtell.training.fine_tuning import EncoderDecoder, FineTuning
-from showtell.training.phases import best_decoder, compile_model
-from showtell.training.run import Run, DataPaths, save_model
+from showtell.training.phases import load_best_decoder, compile_model
+from showtell.training.run import Run, DataPaths
 from showtell.training.self_critical import SelfCritical
 from showtell.training.trainer import make_deterministic
 from showtell.vocabulary import Vocabulary
@@ -42,38 +43,40 @@ recipe = Recipe().override({
     "max_length": 6, "self_critical_images": 5, "samples_per_image": 3, "self_critical_learning_rate": 0.05,
 })
 for devices in (1, 2):
-    told = {}
+    results = {}
     use_devices(devices)
     make_deterministic(0)
     run = Run(Path(sys.argv[1], str(devices)), recipe, DataPaths("", ()), None, vocabulary)
 
-    def take(name, phase, model, batches):
-        losses = [phase.train_on(model, batch, 0)[0] for batch in batches]
+    def train(name, phase, model, batches):
+        losses = [phase.train_step(model, batch, 0)[0] for batch in batches]
         weights = [float(np.abs(weight).sum()) for weight in model.get_weights()[:-1]]
-        told[name] = [*losses, *weights]
+        results[name] = [*losses, *weights]
         return model
 
-    phase = CrossEntropy(run, split, print)
-    model = take("cross-entropy", phase, phase.new_model(), [*phase.batches(0, 0), *phase.batches(1, 0)])
-    run.save(model, 4)
-    model = take("resumed", phase, run.load_latest_checkpoint(print), phase.batches(2, 0))
-    told["copies"] = len(model.trainable_variables[0].value.devices())
-    save_model(model, run.best)
+    phase = CrossEntropy(run, split)
+    batches = [*phase.generate_batches(0, 0), *phase.generate_batches(1, 0)]
+    model = train("cross-entropy", phase, phase.build_model(), batches)
+    run.checkpoints.save(model, 4)
+    model = train("resumed", phase, run.checkpoints.load_latest_checkpoint(), phase.generate_batches(2, 0))
+    results["copies"] = len(model.trainable_variables[0].value.devices())
+    save_model(model, run.best_path)
 
     phase = SelfCritical(run, run, split)
-    take("self-critical", phase, phase.new_model(), [*phase.batches(0, 0), *phase.batches(1, 0)])
+    batches = [*phase.generate_batches(0, 0), *phase.generate_batches(1, 0)]
+    train("self-critical", phase, phase.build_model(), batches)
 
     encoder = keras.Sequential([keras.Input((3, 2, 2)), keras.layers.Reshape((3, 4)), keras.layers.Dense(4)])
-    model = EncoderDecoder(encoder, best_decoder(run))
+    model = EncoderDecoder(encoder, load_best_decoder(run))
     compile_model(model, keras.optimizers.SGD(0.5), MaskedCrossEntropy())
-    pictures = features.reshape(5, 3, 2, 2)
-    inputs = {"images": pictures, "image_of": images[:9].astype(np.int32), "tokens": split.captions[:9, :-1]}
-    take("fine-tuning", FineTuning.__new__(FineTuning), model, [(inputs, split.captions[:9, 1:])] * 3)
-    print(json.dumps(told))
+    pixels = features.reshape(5, 3, 2, 2)
+    inputs = {"images": pixels, "image_of": images[:9].astype(np.int32), "tokens": split.captions[:9, :-1]}
+    train("fine-tuning", FineTuning.__new__(FineTuning), model, [(inputs, split.captions[:9, 1:])] * 3)
+    print(json.dumps(results))
 """
 
 
-def test_two_devices_learn_what_one_learns_in_every_phase(tmp_path):
+def test_training_on_two_devices_equals_training_on_one(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PHASES, tmp_path],
         capture_output=True,
@@ -85,12 +88,12 @@ def test_two_devices_learn_what_one_learns_in_every_phase(tmp_path):
     one, two = map(json.loads, done.stdout.splitlines()[-2:])
     assert (one.pop("copies"), two.pop("copies")) == (1, 2)
     assert one.keys() == two.keys()
-    for phase, figures in one.items():
-        assert len(set(figures[:2])) == 2, "nothing was learnt"
-        assert two[phase] == pytest.approx(figures, abs=1e-4), phase
+    for phase, values in one.items():
+        assert len(set(values[:2])) == 2, "the loss does not change"
+        assert two[phase] == pytest.approx(values, abs=1e-4), phase
 
 
-def test_a_batch_is_filled_up_and_a_part_of_it_lies_on_each_device():
+def test_a_batch_is_padded_and_distributed_over_the_devices():
     program = """
 import numpy as np
 from keras.src.backend.jax.trainer import _distribute_data
@@ -99,9 +102,9 @@ from showtell.training.devices import pad_for_devices, use_devices
 captions = np.ones((7, 5), np.int32)
 print(len(pad_for_devices(captions)))
 use_devices(2)
-filled = pad_for_devices({"tokens": captions})["tokens"]
-print(filled[7], len(pad_for_devices(filled)))
-print(*(shard.data.shape for shard in _distribute_data(filled).addressable_shards))
+padded = pad_for_devices({"tokens": captions})["tokens"]
+print(padded[7], len(pad_for_devices(padded)))
+print(*(shard.data.shape for shard in _distribute_data(padded).addressable_shards))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **ON_JAX}, check=True
@@ -116,8 +119,8 @@ print(*(shard.data.shape for shard in _distribute_data(filled).addressable_shard
         (2, {"KERAS_BACKEND": "tensorflow"}, "several devices need the JAX backend, but Keras uses tensorflow"),
     ],
 )
-def test_devices_that_are_not_there_are_refused_in_a_line(devices, environment, reason, showtell, tmp_path):
-    refused = showtell(
+def test_unavailable_devices_are_refused_on_one_line(devices, environment, reason, showtell, tmp_path):
+    done = showtell(
         "train", "-o", tmp_path / "run", "--resume", "--devices", devices, status=2, environment=environment
     )
-    assert reason in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert reason in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Training through the real command line, on small data."""
+"""Training with the command line on small data."""
 
 import csv
 import io
@@ -28,15 +28,22 @@ def shapes(tmp_path_factory):
     return folder
 
 
-def weights_of(run):
-    newest = max((run / "checkpoints").glob("step-*.keras"))
-    with h5py.File(io.BytesIO(zipfile.ZipFile(newest).read("model.weights.h5"))) as file:
-        found = {}
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return newest.name, found
+def latest_checkpoint(run):
+    return max((run / "checkpoints").glob("step-*.keras"))
 
 
-def test_a_run_that_was_killed_and_lost_its_newest_checkpoint_ends_with_the_weights_of_an_undisturbed_one(
+def read_weights(path):
+    with h5py.File(io.BytesIO(zipfile.ZipFile(path).read("model.weights.h5"))) as file:
+        weights = {}
+        file.visititems(lambda name, item: weights.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return weights
+
+
+def read_history(run):
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_run_with_a_damaged_checkpoint_ends_with_the_same_weights_as_an_undisturbed_run(
     showtell, shapes, tmp_path
 ):
     settings = ["--images", shapes, "--epochs", 4, "--checkpoint-every", 3, "--sample-every", 1000, *SMALL]
@@ -45,57 +52,56 @@ def test_a_run_that_was_killed_and_lost_its_newest_checkpoint_ends_with_the_weig
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "showtell", "train", "-o", killed, *settings]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(
-        killed.glob("checkpoints/step-*30.keras")
-    ):  # nor is 27 the end of an epoch
+    # Neither step 30 nor step 27, the checkpoint before it, is the end of an epoch.
+    while process.poll() is None and not list(killed.glob("checkpoints/step-*30.keras")):
         time.sleep(0.005)
     process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
 
-    newest = max(killed.glob("checkpoints/step-*.keras"))
-    os.truncate(newest, newest.stat().st_size // 2)
+    damaged = latest_checkpoint(killed)
+    os.truncate(damaged, damaged.stat().st_size // 2)
     done = showtell("train", "-o", killed, "--resume")
-    assert f"note: {newest}: not a checkpoint that can be loaded" in done.stderr
-    assert re.search(r"going on from step \d+ of \d+", done.stderr)
-    name, expected = weights_of(tmp_path / "whole")
-    assert weights_of(killed)[0] == name
-    assert expected.keys() == weights_of(killed)[1].keys() and any("optimizer" in key for key in expected)
-    for key, value in weights_of(killed)[1].items():
-        assert np.array_equal(value, expected[key]), key  # the same seed gives the same, to the last bit
-    whole, resumed = ((run / "history.jsonl").read_text().splitlines() for run in (tmp_path / "whole", killed))
+    assert f"warning: {damaged}: cannot load the checkpoint" in done.stderr
+    assert re.search(r"resuming from step \d+ of \d+", done.stderr)
+    expected, actual = map(latest_checkpoint, (tmp_path / "whole", killed))
+    assert actual.name == expected.name
+    expected, actual = map(read_weights, (expected, actual))
+    assert expected.keys() == actual.keys() and any("optimizer" in key for key in expected)
+    for key, value in actual.items():
+        assert np.array_equal(value, expected[key]), key
+    whole, resumed = map(read_history, (tmp_path / "whole", killed))
     assert len(whole) == len(resumed) == 4
-    whole, resumed = list(map(json.loads, whole)), list(map(json.loads, resumed))
     for one, other in zip(whole, resumed, strict=True):
         assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
     assert not any(record["resumed"] for record in whole) and sum(record["resumed"] for record in resumed) == 1
     assert done.stderr.count(" s since it was resumed,") == 1
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(showtell, shapes, tmp_path):
+def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(showtell, shapes, tmp_path):
     command = [sys.executable, "-m", "showtell", "train", "-o", tmp_path / "run", "--images", shapes, "--epochs", 500]
     command += [*SMALL, "--checkpoint-every", 5]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(tmp_path.glob("run/checkpoints/*.keras")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in said
-    step = int(re.search(r"stopped at step (\d+) of .* --resume", said)[1])
-    assert weights_of(tmp_path / "run")[0] == f"step-{step:09d}.keras"
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    step = int(re.search(r"stopped at step (\d+) of .*; resume with: showtell train .* --resume", errors)[1])
+    assert latest_checkpoint(tmp_path / "run").name == f"step-{step:09d}.keras"
 
 
-def test_what_a_run_leaves(showtell, shapes, tmp_path):
+def test_a_run_folder_has_history_checkpoints_samples_and_tensorboard_events(showtell, shapes, tmp_path):
     run = tmp_path / "run"
     settings = ["--images", shapes, "--epochs", 3, "--checkpoint-every", 4, "--sample-every", 5, *SMALL]
     done = showtell("train", "-o", run, *settings)
-    records = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    records = read_history(run)
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert all({"loss", "val_loss", "bleu_1", "bleu_4", "cider", "distinct"} <= record.keys() for record in records)
     assert len(list((run / "checkpoints").iterdir())) == 2
     assert list((run / "tensorboard").glob("events.*")) and (run / "best.keras").exists()
     lines = (run / "samples" / "step-000000005.txt").read_text().splitlines()
-    assert len(lines) == 12 and all("\t" in line for line in lines)  # all the validation images there are
-    assert "run: a training run, no bundle; make one" in showtell("info", run, status=2).stderr
+    assert len(lines) == 12 and all("\t" in line for line in lines)  # all validation images
+    assert "training run, not a bundle" in showtell("info", run, status=2).stderr
     assert (run / "samples" / "step-000000005.jpg").stat().st_size > 10_000
     assert re.search(r"epoch 3, loss \d.*validation loss .*BLEU-1..4 .*CIDEr", done.stderr)
     assert re.search(
@@ -103,27 +109,27 @@ def test_what_a_run_leaves(showtell, shapes, tmp_path):
     )
 
     again = showtell("train", "-o", run, *settings, status=2)
-    assert "a run is there already" in again.stderr
-    assert "no others" in showtell("train", "-o", run, "--resume", "--epochs", 9, status=2).stderr
+    assert "a run exists already; resume it with --resume" in again.stderr
+    assert "leave out all other options" in showtell("train", "-o", run, "--resume", "--epochs", 9, status=2).stderr
     finished = showtell("train", "-o", run, "--resume")
     assert finished.stderr.splitlines() == [
-        f"the run is finished; make a bundle of the best checkpoint with: showtell export {run} -o BUNDLE"
+        f"the run is finished; export the best checkpoint with: showtell export {run} -o BUNDLE"
     ]
 
 
-def test_a_mistake_in_the_settings_can_be_mended_and_a_lost_checkpoint_is_told(showtell, shapes, tmp_path):
+def test_wrong_settings_can_be_corrected_and_damaged_checkpoints_are_reported(showtell, shapes, tmp_path):
     run = tmp_path / "run"
     settings = ["--images", shapes, "--epochs", 1, *SMALL]
     wrong = showtell("train", "-o", run, *settings, "--optimizer", "adamm", status=2)
     assert "optimizer 'adamm'" in wrong.stderr
     showtell("train", "-o", run, *settings)
     for checkpoint in (run / "checkpoints").iterdir():
-        checkpoint.write_bytes(b"lost")
-    (run / "history.jsonl").unlink()  # a training that is over needs no checkpoint
-    assert "not a checkpoint that can be loaded" in showtell("train", "-o", run, "--resume", status=2).stderr
+        checkpoint.write_bytes(b"damaged")
+    (run / "history.jsonl").unlink()  # a finished run does not load its checkpoints
+    assert "cannot load the checkpoint" in showtell("train", "-o", run, "--resume", status=2).stderr
 
 
-def test_captions_without_validation_make_a_bundle_that_is_not_scored(showtell, shapes, tmp_path):
+def test_without_validation_captions_the_bundle_has_no_scores(showtell, shapes, tmp_path):
     rows = list(csv.DictReader((shapes / "metadata.csv").open()))[:20]
     table = tmp_path / "train.csv"
     table.write_text("file_name,text,split\n" + "".join(f"{row['file_name']},{row['text']},train\n" for row in rows))
@@ -134,10 +140,10 @@ def test_captions_without_validation_make_a_bundle_that_is_not_scored(showtell, 
     assert "scores" not in showtell("info", tmp_path / "bundle.zip").stdout
 
 
-def test_a_model_that_cannot_see_its_images_is_warned_of(showtell, shapes, tmp_path):
+def test_a_model_that_ignores_its_images_causes_a_warning(showtell, shapes, tmp_path):
     names = [row["file_name"] for row in csv.DictReader((shapes / "metadata.csv").open())]
     showtell("prepare", "-o", tmp_path / "c.h5", "--captions", shapes)
-    # Features that say nothing: the wrong encoder, or rows in another order, look like this.
+    # Constant features look like those of the wrong encoder, or rows in another order.
     for split, count in (("train", 48), ("val", 12)):
         np.save(tmp_path / f"{split}.npy", np.ones((count, 8), np.float32))
     with h5py.File(tmp_path / "c.h5", "a") as file:
@@ -149,10 +155,10 @@ def test_a_model_that_cannot_see_its_images_is_warned_of(showtell, shapes, tmp_p
     features = ["--features", tmp_path / "train.npy", "--features", tmp_path / "val.npy"]
     settings = [*SMALL, "--validation-images", 48, "--epochs", 1]
     done = showtell("train", "-o", tmp_path / "run", "--captions", tmp_path / "c.h5", *features, *settings)
-    assert "WARNING" in done.stderr and "ignores its images" in done.stderr
+    assert "warning: the model ignores its images" in done.stderr
 
 
-def test_a_data_set_in_the_layout_of_cs231n_is_trained_on(showtell, tmp_path):
+def test_training_reads_the_layout_of_cs231n(showtell, tmp_path):
     random = np.random.default_rng(0)
     words = ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog", "cat", "bird"]
     (tmp_path / "coco2014_vocab.json").write_text(
@@ -169,17 +175,17 @@ def test_a_data_set_in_the_layout_of_cs231n_is_trained_on(showtell, tmp_path):
             file["features"] = np.eye(3, dtype=np.float32)[np.arange(count) % 3]
     captions = ["--captions", tmp_path / "coco2014_captions.h5"]
     features = [item for split in ("train", "val") for item in ("--features", tmp_path / f"{split}2014_vgg16_fc7.h5")]
-    alone = showtell("train", "-o", tmp_path / "run", *captions, *features[:2], *SMALL, status=2)
-    assert "give --features twice" in alone.stderr
+    done = showtell("train", "-o", tmp_path / "run", *captions, *features[:2], *SMALL, status=2)
+    assert "pass --features twice" in done.stderr
     showtell("train", "-o", tmp_path / "run", *captions, *features, *SMALL, "--epochs", 12, "--learning-rate", 0.02)
-    last = json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1])
+    last = read_history(tmp_path / "run")[-1]
     assert last["val_loss"] < 0.3 and last["bleu_1"] > 90
-    refused = showtell("export", tmp_path / "run", "-o", tmp_path / "bundle", status=2)
-    assert "do not say which encoder" in refused.stderr
+    done = showtell("export", tmp_path / "run", "-o", tmp_path / "bundle", status=2)
+    assert "the encoder of the features is unknown" in done.stderr
 
 
-def test_the_tutorials_own_recipe_runs_from_captions_to_a_bundle(showtell, tmp_path):
-    """COCO's caption format, Inception V3 (its weights random here), the tutorial's file names and settings."""
+def test_the_recipe_of_the_tutorial_works_from_captions_to_a_bundle(showtell, tmp_path):
+    """Use COCO's caption format, Inception V3 with random weights, and the file names of the tutorial."""
     files = sorted((ROOT / "examples").glob("*.jpg"))
     folders = []
     for split, part in (("train", files[:4]), ("val", files[4:])):
@@ -210,21 +216,22 @@ def test_the_tutorials_own_recipe_runs_from_captions_to_a_bundle(showtell, tmp_p
     showtell("train", "-o", run, *recipe, "--captions", captions, *features, *folders, "--epochs", 1)
     settings = json.loads((run / "settings.json").read_text())
     assert settings["recipe"]["encoder"]["encoder"] == "inception_v3"
-    refused = showtell("export", run, "-o", tmp_path / "bundle", "--encoder-weights", tmp_path / "absent.h5", status=2)
-    assert "cannot be loaded" in refused.stderr
+    absent = ["--encoder-weights", tmp_path / "absent.h5"]
+    assert "cannot load weights" in showtell("export", run, "-o", tmp_path / "bundle", *absent, status=2).stderr
     (tmp_path / "card.md").write_text("# Six photographs")
-    card = ["--card", tmp_path / "card.md"]
+    card = ["--card", tmp_path / "card.md", "--data-license", "COCO: CC BY 4.0"]
     done = showtell("export", run, "-o", tmp_path / "bundle", "--int8", "--encoder-weights", "none", *card)
     written = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     assert written.startswith("# Six photographs") and "| cider |" in written and "| learning_rate | 2.0 |" in written
+    assert "COCO: CC BY 4.0" in written and Bundle.load(tmp_path / "bundle").data_license == "COCO: CC BY 4.0"
     assert "the same captions as Keras on 2 images" in done.stderr
     result = showtell("caption", files[0], "--model", tmp_path / "bundle")
     assert len(result.stdout.splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """The README's tutorial, typed as written there but for the folders."""
+def tutorial(tmp_path_factory):
+    """Run the commands of docs/training.md; return their folder and the messages of the export."""
     folder = tmp_path_factory.mktemp("tutorial")
 
     def run(*arguments):
@@ -237,8 +244,8 @@ def learnt(tmp_path_factory):
     return folder, exported.stderr
 
 
-def test_the_tutorial_learns_its_shapes(learnt, showtell):
-    folder, exported = learnt
+def test_the_tutorial_model_describes_the_shapes(tutorial, showtell):
+    folder, exported = tutorial
     assert "the same captions as Keras on 100 images" in exported
     assert re.search(r"float: .*CIDEr", exported) and re.search(r"int8: .*CIDEr", exported)
     metadata = ["--captions", folder / "shapes", "--images", folder / "shapes"]
@@ -248,12 +255,12 @@ def test_the_tutorial_learns_its_shapes(learnt, showtell):
     bundle = Bundle.load(folder / "shapes.zip")
     assert float(scores["CIDEr"]) == pytest.approx(bundle.scores["validation"]["cider"], abs=0.005)
     frequencies = bundle.document_frequencies
-    assert frequencies.images == 600 - int(scores["images"])  # the validation images are too few, so those of training
+    assert frequencies.images == 600 - int(scores["images"])  # too few validation images
     assert frequencies.counts["on a"] > frequencies.counts.get("red circle", 0)
 
 
-def test_a_trained_bundle_captions_files_and_folders(learnt, showtell, tmp_path):
-    folder, _ = learnt
+def test_a_trained_bundle_captions_a_folder(tutorial, showtell, tmp_path):
+    folder, _ = tutorial
     rows = {row["file_name"]: row["text"] for row in csv.DictReader((folder / "shapes" / "metadata.csv").open())}
     names = sorted(rows)[:40]
     images = tmp_path / "images"
@@ -261,10 +268,10 @@ def test_a_trained_bundle_captions_files_and_folders(learnt, showtell, tmp_path)
     for name in names:
         os.link(folder / "shapes" / name, images / name.rsplit("/", 1)[-1])
     done = showtell("caption", images, "--model", folder / "shapes.zip", "--json", "--annotate", tmp_path / "out")
-    result = json.loads(done.stdout)
-    assert [entry["path"] for entry in result] == [str(images / name.rsplit("/", 1)[-1]) for name in names]
-    words = [word for entry in result for word in entry["caption"].split()]
+    results = json.loads(done.stdout)
+    assert [entry["path"] for entry in results] == [str(images / name.rsplit("/", 1)[-1]) for name in names]
+    words = [word for entry in results for word in entry["caption"].split()]
     assert {"a", "on", "background"} <= set(words)
     assert len(list((tmp_path / "out").iterdir())) == 41 and (tmp_path / "out" / "contact-sheet.jpg").exists()
     both = showtell("caption", images, "--model", folder / "shapes.zip", "--model", folder / "shapes.zip")
-    assert [line.split("\t")[1] for line in both.stdout.splitlines()] == [entry["caption"] for entry in result]
+    assert [line.split("\t")[1] for line in both.stdout.splitlines()] == [entry["caption"] for entry in results]

@@ -1,7 +1,8 @@
-"""All three phases of a training through the real command line, on small data."""
+"""All three training phases with the command line on small data."""
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -42,83 +43,91 @@ def whole(shapes, tmp_path_factory):
     return run
 
 
-def weights_of(file):
-    with h5py.File(io.BytesIO(zipfile.ZipFile(file).read("model.weights.h5"))) as content:
-        found = {}
-        content.visititems(
-            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-        )
-    return found
+def read_weights(path):
+    with h5py.File(io.BytesIO(zipfile.ZipFile(path).read("model.weights.h5"))) as file:
+        weights = {}
+        file.visititems(lambda name, item: weights.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return weights
 
 
-def history(run):
+def read_history(run):
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 
 
-def test_each_phase_begins_with_what_the_one_before_has_left(whole):
-    assert [record["epoch"] for record in history(whole)] == [1]
+def test_each_phase_starts_from_the_result_of_the_previous_one(whole):
+    assert [record["epoch"] for record in read_history(whole)] == [1]
     for phase in ("fine-tuning", "self-critical"):
-        assert [record["epoch"] for record in history(whole / phase)] == [0, 1]
-    before, after = history(whole)[0], history(whole / "fine-tuning")[0]
+        assert [record["epoch"] for record in read_history(whole / phase)] == [0, 1]
+    before, after = read_history(whole)[0], read_history(whole / "fine-tuning")[0]
     assert after["val_loss"] == pytest.approx(before["val_loss"], abs=0.01)
     assert (whole / "fine-tuning" / "encoder.onnx").exists() and (whole / "self-critical" / "best.keras").exists()
 
 
-def test_a_finished_run_is_left_as_it_is(showtell, whole):
+def test_resuming_a_finished_run_changes_nothing(showtell, whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert showtell("train", "-o", whole, "--resume").stderr.startswith("the run is finished; ")
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-def test_a_run_killed_while_fine_tuning_ends_with_the_weights_of_an_undisturbed_one(showtell, shapes, whole, tmp_path):
+def test_a_run_killed_while_fine_tuning_ends_with_the_same_weights_as_an_undisturbed_run(
+    showtell, shapes, whole, tmp_path
+):
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "showtell", "train", "-o", run, "--images", shapes, *SETTINGS]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(run.glob("fine-tuning/checkpoints/step-*2.keras")):
         time.sleep(0.005)
     process.kill()
-    assert process.wait() < 0, "it ended before it was killed"
-    assert "going on from step" in showtell("train", "-o", run, "--resume").stderr
+    assert process.wait() < 0, "the run ended before it was killed"
+    assert "resuming from step" in showtell("train", "-o", run, "--resume").stderr
     for phase in ("fine-tuning", "self-critical"):
-        newest = [max((folder / phase / "checkpoints").glob("step-*.keras")) for folder in (whole, run)]
-        expected, found = map(weights_of, newest)
-        assert newest[0].name == newest[1].name and expected.keys() == found.keys()
-        for name, value in found.items():
+        latest = [max((folder / phase / "checkpoints").glob("step-*.keras")) for folder in (whole, run)]
+        expected, actual = map(read_weights, latest)
+        assert latest[0].name == latest[1].name and expected.keys() == actual.keys()
+        for name, value in actual.items():
             assert value == pytest.approx(expected[name], abs=1e-4), f"{phase}: {name}"
 
 
-def test_an_interrupt_between_two_phases_is_noticed_at_once_and_loses_nothing(whole, tmp_path):
+def test_an_interrupt_between_two_phases_stops_at_once_and_loses_nothing(whole, tmp_path, caplog):
     shutil.copytree(whole, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     shutil.rmtree(run.self_critical.folder)
     for name in ("train.npy", "train.json", "val.npy", "val.json"):
         (run.fine_tuning.folder / name).unlink()
-    said = []
+    messages = []
 
-    def interrupt(line):
-        said.append(line)
-        os.kill(os.getpid(), signal.SIGINT)
+    class InterruptingHandler(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+            os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped after the features of 8 of .* images; go on with: .* --resume"):
-        train(run, *pipeline.load(run), interrupt)
-    assert len(said) == 1 and "extracting features of" in said[0]
+    handler = InterruptingHandler()
+    logger = logging.getLogger("showtell.training")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(Interrupted, match=r"stopped after the features of 8 of .* images; resume with: .*"):
+            train(run, *pipeline.load_data(run))
+    finally:
+        logger.removeHandler(handler)
+    assert len(messages) == 1 and "extracting features of" in messages[0]
     *_, last = (run.fine_tuning.folder / "train.npy.partial.jsonl").read_text().splitlines()
     assert json.loads(last)[1] is None and not run.self_critical.folder.exists()
 
 
-def test_bundles_of_two_phases_caption_and_show_where_they_looked(showtell, shapes, whole, tmp_path):
+def test_two_phases_can_be_exported_and_show_attention_maps(showtell, shapes, whole, tmp_path):
     done = showtell("export", whole, "-o", tmp_path / "last.zip", "--int8")
     assert "the same captions as Keras" in done.stderr and "int8" in done.stderr
     showtell("export", whole, "-o", tmp_path / "first", "--phase", "cross-entropy")
     encoders = [showtell("info", tmp_path / name).stdout.splitlines()[1] for name in ("last.zip", "first")]
-    assert encoders[0] != encoders[1], "the encoder was fine-tuned after the first phase"
+    assert encoders[0] != encoders[1], "the second phase fine-tunes the encoder"
     image = next((shapes / "images").iterdir())
     showtell("caption", image, "--model", tmp_path / "last.zip", "--attention", tmp_path / "maps")
     assert (tmp_path / "maps" / f"{image.stem}.jpg").stat().st_size > 5_000
 
 
-def test_a_phase_that_the_recipe_lacks_is_refused(showtell, shapes, tmp_path):
+def test_exporting_a_phase_that_the_recipe_does_not_have_is_refused(showtell, shapes, tmp_path):
     run = tmp_path / "run"
     showtell("train", "-o", run, "--images", shapes, "--epochs", 1, "--units", 8, "--embedding-size", 8)
-    refused = showtell("export", run, "-o", tmp_path / "bundle", "--phase", "fine-tuning", status=2)
-    assert "its recipe has no phase fine-tuning" in refused.stderr
+    done = showtell("export", run, "-o", tmp_path / "bundle", "--phase", "fine-tuning", status=2)
+    assert "the recipe of this run has no fine-tuning phase" in done.stderr
