@@ -45,8 +45,9 @@ def test_arrays_of_another_shape_or_type_and_foreign_bytes_are_image_errors(capt
 def test_wrong_argument_types_are_type_errors(captioner):
     with pytest.raises(TypeError, match="not an image source: int"):
         captioner(3)
-    with pytest.raises(TypeError, match="pass a list"):
-        captioner.caption("photo.jpg")
+    for image in ("photo.jpg", BytesIO(b"image")):
+        with pytest.raises(TypeError, match="pass a list"):
+            captioner.caption(image)
 
 
 def test_search_options_can_be_keywords(captioner):

@@ -116,7 +116,8 @@ class Captioner:
             ConfigurationError: if an option is unknown or out of range.
             TypeError: if `sources` is a single image.
         """
-        if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray):
+        # An open file is iterable, but its lines are no images.
+        if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray) or hasattr(sources, "read"):
             raise TypeError("caption() takes several images: pass a list, or call the captioner with the one image")
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be 1 or more, not {batch_size}")
