@@ -1,4 +1,4 @@
-"""What a phase of training is, and what phases share."""
+"""The interface of a training phase, and what the phases share."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,114 +9,117 @@ import keras
 from showtell.errors import ConfigurationError
 from showtell.recipe import TrainingConfig
 from showtell.training.batches import TrainingSplit
-from showtell.training.decoders import Decoder, new_decoder
-from showtell.training.run import Run, load_model, save_model
+from showtell.training.checkpoints import load_model, save_model
+from showtell.training.decoders import Decoder, build_decoder
+from showtell.training.run import Run
 
 
 class Phase(Protocol):
-    """A part of a training with its own steps; the trainer runs it, and knows nothing else of it.
+    """A phase of a training run. `PhaseTrainer` trains any phase.
 
     Attributes:
-        run: the run, in this phase's folder.
-        epochs: times through the training data.
-        steps_an_epoch: steps in each of them.
+        run: the run, with the folder of this phase.
+        epochs: number of epochs.
+        steps_per_epoch: number of steps per epoch.
     """
 
     run: Run
     epochs: int
-    steps_an_epoch: int
+    steps_per_epoch: int
 
-    def new_model(self) -> keras.Model:
-        """Make the model that is trained, with its optimizer, from what the phase before has left."""
+    def build_model(self) -> keras.Model:
+        """Build the compiled model, with the weights that the previous phase left."""
 
-    def decoder(self, model: keras.Model) -> Decoder:
-        """Return the decoder in the model."""
+    def get_decoder(self, model: keras.Model) -> Decoder:
+        """Return the decoder of the model."""
 
-    def batches(self, epoch: int, first: int) -> Iterator[Any]:
-        """Yield the batches of an epoch from batch `first` on, the same ones each time."""
+    def generate_batches(self, epoch: int, first: int) -> Iterator[Any]:
+        """Yield the batches of an epoch from batch `first` on. They depend on the seed and the epoch only."""
 
-    def train_on(self, model: keras.Model, batch: Any, epoch: int) -> tuple[float, int]:
-        """Take a step; return the loss, and how many captions were learnt from."""
+    def train_step(self, model: keras.Model, batch: Any, epoch: int) -> tuple[float, int]:
+        """Train on one batch; return the loss and the number of captions."""
 
-    def encoded(self, model: keras.Model, split: TrainingSplit) -> TrainingSplit:
-        """Return the split with the features that the encoder gives now."""
+    def encode_split(self, model: keras.Model, split: TrainingSplit) -> TrainingSplit:
+        """Return the split with features of the current encoder."""
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Say whether one epoch's validation is better than another's."""
+        """Return whether the validation of an epoch is better than that of the best epoch so far."""
 
     def save_best(self, model: keras.Model) -> None:
-        """Keep what this phase is there for."""
+        """Save the result of the phase."""
 
 
-class FrozenEncoder:
-    """What phases on fixed features have in common."""
+class FrozenEncoderPhase:
+    """Base class of phases that train the decoder on fixed features."""
 
     run: Run
 
-    def decoder(self, model: Decoder) -> Decoder:
+    def get_decoder(self, model: Decoder) -> Decoder:
         """Return the model itself."""
         return model
 
-    def encoded(self, model: Decoder, split: TrainingSplit) -> TrainingSplit:
-        """Return the split as it is."""
+    def encode_split(self, model: Decoder, split: TrainingSplit) -> TrainingSplit:
+        """Return the split unchanged."""
         return split
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Compare CIDEr, then the loss."""
-        return improves(record, best)
+        """Compare CIDEr, then the validation loss."""
+        return is_improvement(record, best)
 
     def save_best(self, model: Decoder) -> None:
-        """Write the decoder."""
-        save_model(model, self.run.best)
+        """Save the decoder."""
+        save_model(model, self.run.best_path)
 
 
-def improves(record: dict[str, Any], best: dict[str, Any]) -> bool:
-    """Say whether CIDEr is higher, or, where both have the same, as of a beginner's 0, the validation loss is lower."""
+def is_improvement(record: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Return whether CIDEr is higher or, for equal CIDEr such as 0 in early epochs, the validation loss is lower."""
     return bool((record["cider"], -record["val_loss"]) > (best["cider"], -best["val_loss"]))
 
 
-def best_decoder(run: Run, **changes: Any) -> Decoder:
-    """Load the best decoder of a run, in the precision that is set now.
+def load_best_decoder(run: Run, **changes: Any) -> Decoder:
+    """Load the best decoder of a run, in the current precision policy of Keras.
 
     Args:
-        run: the run, in the folder of the phase that is meant.
-        changes: settings of the model that are to differ, such as its dropout.
+        run: the run, with the folder of the phase.
+        changes: settings of the recipe's model to override, such as the dropout rate.
 
     Raises:
-        ConfigurationError: if no epoch of that phase has ended yet.
+        ConfigurationError: if no epoch of the phase is complete.
     """
-    if not run.best.exists():
-        raise ConfigurationError(f"{run.folder}: its training has not come to an end yet; go on with --resume")
-    trained = load_model(run.best)
-    decoder = new_decoder(replace(run.recipe.model, **changes), len(run.vocabulary), trained.config["channels"])
+    if not run.best_path.exists():
+        raise ConfigurationError(f"{run.folder}: no epoch of this training is complete; resume it with --resume")
+    trained = load_model(run.best_path)
+    model = replace(run.recipe.model, **changes)
+    decoder = build_decoder(model, len(run.vocabulary), trained.config["channels"])
     decoder.set_weights(trained.get_weights())
     return decoder
 
 
-def make_optimizer(settings: TrainingConfig, steps_an_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimizer, with the exponential decay of Show and Tell and clipping by global norm.
+def make_optimizer(settings: TrainingConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Return the optimizer with exponential learning rate decay and gradient clipping by global norm.
 
-    Raises ConfigurationError if Keras has no optimizer of that name.
+    Raises:
+        ConfigurationError: if Keras has no optimizer with the name.
     """
-    schedule: Any = settings.learning_rate
+    learning_rate: Any = settings.learning_rate
     if settings.decay_factor != 1:
-        schedule = keras.optimizers.schedules.ExponentialDecay(
+        learning_rate = keras.optimizers.schedules.ExponentialDecay(
             settings.learning_rate,
-            decay_steps=max(1, round(settings.decay_epochs * steps_an_epoch)),
+            decay_steps=max(1, round(settings.decay_epochs * steps_per_epoch)),
             decay_rate=settings.decay_factor,
             staircase=settings.decay_staircase,
         )
-    config = {"learning_rate": schedule, "global_clipnorm": settings.clip_norm}
+    config = {"learning_rate": learning_rate, "global_clipnorm": settings.clip_norm}
     try:
         return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
     except (ValueError, TypeError):
         raise ConfigurationError(
-            f"optimizer {settings.optimizer!r}: Keras has none of this name; try adam or sgd"
+            f"optimizer {settings.optimizer!r}: Keras has no optimizer with this name; try adam or sgd"
         ) from None
 
 
 def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss) -> None:
     """Compile a model for training."""
-    # XLA would compile each batch width anew, and on a CPU its LSTM is several times slower.
+    # XLA would recompile the model for each batch width, and its LSTM is several times slower on a CPU.
     model.compile(optimizer, loss, jit_compile="auto" if keras.backend.backend() == "jax" else False)
-    optimizer.build(model.trainable_variables)  # or a checkpoint before the first step would lack its state
+    optimizer.build(model.trainable_variables)  # a checkpoint before the first step needs the optimizer's state

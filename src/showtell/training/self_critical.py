@@ -1,4 +1,4 @@
-"""The last phase: the decoder's own captions, rewarded by the metric that they will be measured with."""
+"""The third phase: train the decoder on its own captions, rewarded by CIDEr-D."""
 
 from collections.abc import Iterator, Sequence
 from sys import intern
@@ -7,53 +7,55 @@ from typing import Any
 import keras
 import numpy as np
 
-from showtell.inference.search import Hypothesis, SearchOptions, search
-from showtell.metrics.scores import CiderD, DocumentFrequencies, tokenize
-from showtell.training.batches import TrainingSplit, batches_in
+from showtell.inference.search import Hypothesis, search
+from showtell.inference.search_options import SearchOptions
+from showtell.metrics import CiderD, DocumentFrequencies, tokenize
+from showtell.training.batches import TrainingSplit, count_batches
 from showtell.training.decoders import Decoder, KerasDecoderStep
 from showtell.training.devices import pad_for_devices
-from showtell.training.phases import FrozenEncoder, best_decoder, compile_model
+from showtell.training.phases import FrozenEncoderPhase, compile_model, load_best_decoder
 from showtell.training.run import Run
 from showtell.vocabulary import END, PAD, SPECIAL_TOKENS, START
 
-LEAST_REPEATED = 0.005
-MOST_BLEU_LOST = 0.5
+# Limits of `passes_reward_hacking_check`: a share of captions, and BLEU-4 points.
+MAX_REPEATED_BIGRAMS = 0.005
+MAX_BLEU_LOSS = 0.5
 
 
-class SelfCritical(FrozenEncoder):
-    """Self-critical sequence training (Rennie et al., 2017) on CIDEr-D.
+class SelfCritical(FrozenEncoderPhase):
+    """Self-critical sequence training (Rennie et al. 2017, https://arxiv.org/abs/1612.00563) on CIDEr-D.
 
-    Captions are sampled for each image; each is compared with the mean of the others (Luo, 2020), and made likelier by
-    as much as it is better. `<end>` counts as a word in the reward, or captions would lose their endings. Sampling and
-    learning are without dropout, and samples need not keep the run's rules of searching, such as not to say two words
-    twice: so what is rewarded is what the model itself says.
+    Several captions are sampled for each image. The baseline of each is the mean reward of the others (Luo 2020,
+    https://arxiv.org/abs/2003.09971). `<end>` counts as a word in the reward; otherwise the model would learn to omit
+    the end of sentences. Sampling and training use no dropout. Sampling ignores the search options of the run, such as
+    `no_repeat_ngram_size`, so the reward is for captions of the unrestricted model.
 
-    An epoch that bought its CIDEr with BLEU-4, or with words said twice, is not kept, however high it is.
+    An epoch with higher CIDEr is not kept if it fails `passes_reward_hacking_check`.
 
     Args:
-        run: the run, in this phase's folder.
-        before: the run in the folder of the phase before.
+        run: the run, with the folder of this phase.
+        previous: the run, with the folder of the previous phase.
         training: captions and features.
     """
 
-    def __init__(self, run: Run, before: Run, training: TrainingSplit):
+    def __init__(self, run: Run, previous: Run, training: TrainingSplit):
         self.run = run
         self.settings = run.recipe.self_critical
         self.epochs = self.settings.self_critical_epochs
-        self.steps_an_epoch = batches_in(len(training.images), self.settings.self_critical_images)
-        self._before = before
+        self.steps_per_epoch = count_batches(len(training.images), self.settings.self_critical_images)
+        self._previous = previous
         self._training = training
-        # Each word is kept once: apart, those of all captions take seven times the memory.
+        # Interned words take a seventh of the memory.
         self._references = [
             [(*map(intern, tokenize(caption)), SPECIAL_TOKENS[END]) for caption in captions]
             for captions in training.references
         ]
         self._frequencies = DocumentFrequencies.from_references(self._references)
-        self._step: KerasDecoderStep | None = None
+        self._decoder_step: KerasDecoderStep | None = None
 
-    def new_model(self) -> Decoder:
-        """Take the decoder of the phase before, without its dropout."""
-        decoder = best_decoder(self._before, dropout=0.0)
+    def build_model(self) -> Decoder:
+        """Load the decoder of the previous phase, without dropout."""
+        decoder = load_best_decoder(self._previous, dropout=0.0)
         optimizer = keras.optimizers.Adam(
             self.settings.self_critical_learning_rate, global_clipnorm=self.run.recipe.training.clip_norm
         )
@@ -61,16 +63,17 @@ class SelfCritical(FrozenEncoder):
         compile_model(decoder, optimizer, loss)
         return decoder
 
-    def batches(self, epoch: int, first: int) -> Iterator[np.ndarray]:
-        """Yield positions of images (N,)."""
-        size = min(self.settings.self_critical_images, len(self._training.images))
-        order = np.random.default_rng((self.run.recipe.training.seed, epoch)).permutation(len(self._training.images))
-        yield from np.resize(order, (self.steps_an_epoch, size))[first:]
+    def generate_batches(self, epoch: int, first: int) -> Iterator[np.ndarray]:
+        """Yield the positions of images (N,)."""
+        batch_size = min(self.settings.self_critical_images, len(self._training.images))
+        generator = np.random.default_rng((self.run.recipe.training.seed, epoch))
+        order = generator.permutation(len(self._training.images))
+        yield from np.resize(order, (self.steps_per_epoch, batch_size))[first:]
 
-    def train_on(self, model: Decoder, batch: np.ndarray, epoch: int) -> tuple[float, int]:
-        """Sample captions of the images, and make the better ones likelier; return the negative mean reward."""
-        if self._step is None:
-            self._step = KerasDecoderStep(model)  # kept, because every new one is compiled anew
+    def train_step(self, model: Decoder, batch: np.ndarray, epoch: int) -> tuple[float, int]:
+        """Sample captions of the images and train on them; return the negative mean reward and their number."""
+        if self._decoder_step is None:
+            self._decoder_step = KerasDecoderStep(model)  # kept because each new one is compiled again
         count = self.settings.samples_per_image
         features = self._training.features[self._training.image_rows[batch]].astype(np.float32)
         options = SearchOptions(
@@ -79,22 +82,21 @@ class SelfCritical(FrozenEncoder):
             max_length=self.run.search_options.max_length,
             seed=self.run.recipe.training.seed + (int(model.optimizer.iterations) << 32),
         )
-        samples = [caption for found in search(self._step, features, options) for caption in found]
-        rewards = self._rewards(samples, np.repeat(batch, count)).reshape(-1, count)
-        tokens, targets, real = sampled_batch(samples)
+        samples = [caption for captions in search(self._decoder_step, features, options) for caption in captions]
+        rewards = self._compute_rewards(samples, np.repeat(batch, count)).reshape(-1, count)
+        tokens, targets, mask = pad_samples(samples)
         inputs = {"features": np.repeat(features, count, axis=0), "tokens": tokens}
-        advantages = (rewards - mean_of_others(rewards)).reshape(-1, 1)
-        weights = advantages * real / real.sum()
-        model.train_on_batch(
-            pad_for_devices(inputs), pad_for_devices(targets), sample_weight=pad_for_devices(weights.astype(np.float32))
-        )
+        advantages = (rewards - leave_one_out_mean(rewards)).reshape(-1, 1)
+        weights = (advantages * mask / mask.sum()).astype(np.float32)
+        model.train_on_batch(pad_for_devices(inputs), pad_for_devices(targets), sample_weight=pad_for_devices(weights))
         return -float(rewards.mean()), len(samples)
 
     def is_better(self, record: dict[str, Any], best: dict[str, Any]) -> bool:
-        """Compare CIDEr, unless BLEU-4 fell or repetitions rose for it since the phase began."""
-        return passes_reward_hacking_check(record, self.run.history()[0]) and super().is_better(record, best)
+        """Compare CIDEr, then the validation loss, if the epoch passes the reward hacking check."""
+        start = self.run.read_history()[0]
+        return passes_reward_hacking_check(record, start) and super().is_better(record, best)
 
-    def _rewards(self, samples: Sequence[Hypothesis], images: np.ndarray) -> np.ndarray:
+    def _compute_rewards(self, samples: Sequence[Hypothesis], images: np.ndarray) -> np.ndarray:
         endings = [(SPECIAL_TOKENS[END],) if sample.finished else () for sample in samples]
         candidates = [
             (*tokenize(self.run.vocabulary.decode(sample.tokens)), *ending)
@@ -105,31 +107,36 @@ class SelfCritical(FrozenEncoder):
         return metric.score(candidates, positions)
 
 
-def mean_of_others(rewards: np.ndarray) -> np.ndarray:
+def leave_one_out_mean(rewards: np.ndarray) -> np.ndarray:
     """Return for each sample (N, S) the mean reward of the other samples of its image."""
     return (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
 
 
-def passes_reward_hacking_check(record: dict[str, Any], first: dict[str, Any]) -> bool:
-    """Say whether an epoch's higher CIDEr means something.
+def passes_reward_hacking_check(record: dict[str, Any], start: dict[str, Any]) -> bool:
+    """Return whether the CIDEr of an epoch was not gained at the expense of other qualities.
 
-    It does unless BLEU-4 is more than MOST_BLEU_LOST points lower than before the phase, or more captions repeat a
-    bigram than before it and than LEAST_REPEATED. Held against the best epoch so far, each could lose as much again.
+    BLEU-4 may be at most MAX_BLEU_LOSS points below the start of the phase. The share of captions with a repeated
+    bigram may not exceed that of the start or MAX_REPEATED_BIGRAMS, whichever is larger. The comparison is with the
+    start and not with the best epoch, so that losses do not accumulate over the epochs.
 
     Args:
-        record: the epoch's validation.
-        first: that of epoch 0, the model that the phase began with.
+        record: the record of the epoch.
+        start: the record of epoch 0, the model before the phase.
     """
-    most_repeated = max(first["repeated_bigrams"], LEAST_REPEATED)
-    return record["bleu_4"] >= first["bleu_4"] - MOST_BLEU_LOST and record["repeated_bigrams"] <= most_repeated
+    max_repeated = max(start["repeated_bigrams"], MAX_REPEATED_BIGRAMS)
+    return record["bleu_4"] >= start["bleu_4"] - MAX_BLEU_LOSS and record["repeated_bigrams"] <= max_repeated
 
 
-def sampled_batch(samples: Sequence[Hypothesis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return sampled captions as tokens (N, T), `<start>` first, targets (N, T), and which targets are real (N, T)."""
+def pad_samples(samples: Sequence[Hypothesis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return sampled captions as padded arrays.
+
+    Returns:
+        Input tokens (N, T), `<start>` first; targets (N, T); and a mask (N, T), True where the target is not padding.
+    """
     width = max(len(sample.token_log_probs) for sample in samples)
     tokens = np.full((len(samples), width + 1), PAD, np.int32)
     tokens[:, 0] = START
     for row, sample in zip(tokens, samples, strict=True):
-        said = [*sample.tokens, END] if sample.finished else sample.tokens
-        row[1 : 1 + len(said)] = said
+        generated = [*sample.tokens, END] if sample.finished else sample.tokens
+        row[1 : 1 + len(generated)] = generated
     return tokens[:, :-1], tokens[:, 1:], tokens[:, 1:] != PAD

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training."""
+"""Events for TensorBoard."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,11 @@ from showtell.utils.files import with_filename
 
 
 class TensorBoardWriter:
-    """A file of events in a folder, written without a thread: one that died of a full disk would halt the training."""
+    """Writes an event file in a folder.
+
+    The writer of tensorboardX has a thread; a full disk ends the thread, and then the training waits for it forever.
+    This one writes without a thread.
+    """
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,23 +31,23 @@ class TensorBoardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:  # or its reason would hide behind another
+        if error is None:  # otherwise an error of closing could hide it
             with with_filename(self._folder):
                 self._writer.close()
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Show a number."""
+        """Add a number."""
         self._add(summary.scalar(name, value), step)
 
     def add_text(self, name: str, text: str, step: int) -> None:
-        """Show a text in Markdown."""
+        """Add a text in Markdown."""
         self._add(summary.text(name, text), step)
 
     def add_image(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Show a picture, (H, W, 3) uint8."""
+        """Add an image (H, W, 3) uint8."""
         self._add(summary.image(name, pixels, dataformats="HWC"), step)
 
-    def _add(self, shown: Any, step: int) -> None:
+    def _add(self, value: Any, step: int) -> None:
         with with_filename(self._folder):
-            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=shown))
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=value))
             self._writer.flush()

@@ -1,82 +1,103 @@
-"""The training loop: phases, epochs, steps, and what is due after each."""
+"""The training loop: phases, epochs and steps."""
 
+import logging
 import shlex
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from showtell.drawing.fonts import Fonts
 from showtell.errors import Interrupted, ShowtellError
-from showtell.training import monitors
-from showtell.training.batches import TrainingSplit, sample_rows
+from showtell.training.batches import TrainingSplit, sample_images
 from showtell.training.cross_entropy import CrossEntropy
 from showtell.training.decoders import KerasDecoderStep
-from showtell.training.fine_tuning import FineTuning, tuned_features
+from showtell.training.fine_tuning import FineTuning
 from showtell.training.phases import Phase
 from showtell.training.run import Run
+from showtell.training.samples import SAMPLE_IMAGES, SampleWriter
 from showtell.training.self_critical import SelfCritical
 from showtell.training.tensorboard import TensorBoardWriter
+from showtell.training.tuned_encoder import extract_fine_tuned_features
+from showtell.training.validation import Validation, caption_images, validate
 from showtell.utils.signals import stop_signals
 
-Say = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
-BOARD_EVERY = 20
-PATIENCE = 3
+StepProgress = Callable[[int, int, str], None]
+
+TENSORBOARD_STEPS = 20
+# An untrained model captions all images alike, so the first epochs are not checked for collapse.
+COLLAPSE_PATIENCE = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What all phases of a training share.
+
+    Attributes:
+        run: the run, with its own folder.
+        validation: the validation data, if any.
+        progress: called after every step with the step, the total number of steps, and the latest figures as text.
+        stop_event: set when the training must stop.
+    """
+
+    run: Run
+    validation: TrainingSplit | None
+    progress: StepProgress
+    stop_event: threading.Event
+
+    def interrupted(self, position: str) -> Interrupted:
+        """Return the error for a training that was stopped at a position, with a hint."""
+        command = f"showtell train -o {shlex.quote(str(self.run.folder))} --resume"
+        return Interrupted(f"stopped {position}; resume with: {command}")
 
 
 def train(
     run: Run,
     training: TrainingSplit,
     validation: TrainingSplit | None,
-    say: Say = print,
-    progress: Progress = lambda step, steps, more: None,
+    progress: StepProgress = lambda step, steps, figures: None,
 ) -> None:
-    """Train through all phases of the recipe, going on from the newest checkpoint if there is one.
+    """Train all phases of the recipe in order. A run with checkpoints is resumed.
 
-    The order of captions follows from seed and epoch, and a checkpoint holds the optimizer's and dropout's state, so an
-    interrupted training ends with the weights of an uninterrupted one.
+    The order of the captions depends on the seed and the epoch only, and a checkpoint contains the state of the
+    optimizer and of dropout. An interrupted training therefore ends with the same weights as an uninterrupted one.
 
     Args:
-        run: the run; its folder receives all that is written.
-        training: what to train on.
-        validation: what to validate with after each epoch, if anything.
-        say: called with lines for people.
-        progress: called after every step with its number, the number of steps in all, and epoch, loss, learning rate
-            and captions a second as text.
+        run: the run. All files are written to its folder.
+        training: the training data.
+        validation: the validation data, if any. Without it, the last epoch counts as the best.
+        progress: called after every step with the step, the total number of steps, and the latest figures as text.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint or features were written.
-        ConfigurationError: if a phase lacks what it needs.
-        ShowtellError: if the loss is no longer a number.
+        ConfigurationError: if a phase lacks images, an encoder, or a backend that can export the encoder.
+        ShowtellError: if the loss is not finite.
     """
     keras.config.set_dtype_policy(run.recipe.training.precision)
-    # Made before the first phase is trained, so that what it lacks shows now.
-    tuning = FineTuning(run.fine_tuning, run, training) if run.fine_tuning else None
-    with stop_signals() as stopping:
-
-        def extracted(done: int, total: int) -> None:
-            if stopping.is_set():
-                raise _interrupted(f"after the features of {done} of {total} images", run.folder)
-
-        PhaseTrainer(run, CrossEntropy(run, training, say), validation, say, progress, stopping).train()
-        before = run
-        if run.fine_tuning and tuning:
-            PhaseTrainer(run, tuning, validation, say, progress, stopping).train()
-            before = run.fine_tuning
-            if run.self_critical:
-                training, validation = tuned_features(before, training, validation, say, extracted)
+    # Created before the first phase is trained, so that missing images are reported now.
+    fine_tuning = FineTuning(run.fine_tuning, run, training) if run.fine_tuning else None
+    with stop_signals() as stop_event:
+        context = TrainingContext(run, validation, progress, stop_event)
+        _train_phase(context, CrossEntropy(run, training))
+        previous = run
+        if fine_tuning:
+            _train_phase(context, fine_tuning)
+            previous = fine_tuning.run
         if run.self_critical:
-            last = SelfCritical(run.self_critical, before, training)
-            PhaseTrainer(run, last, validation, say, progress, stopping).train()
+            if fine_tuning:
+                training, validation = _extract_features(context, previous, training)
+                context = replace(context, validation=validation)
+            _train_phase(context, SelfCritical(run.self_critical, previous, training))
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed all random generators and have the backend add up in a fixed order."""
+    """Seed all random generators, and make the TensorFlow backend use deterministic operations."""
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow
@@ -84,159 +105,238 @@ def make_deterministic(seed: int) -> None:
         tensorflow.config.experimental.enable_op_determinism()
 
 
+def _extract_features(
+    context: TrainingContext, run: Run, training: TrainingSplit
+) -> tuple[TrainingSplit, TrainingSplit | None]:
+    def stop_if_requested(done: int, total: int) -> None:
+        if context.stop_event.is_set():
+            raise context.interrupted(f"after the features of {done} of {total} images")
+
+    return extract_fine_tuned_features(run, training, context.validation, stop_if_requested)
+
+
+def _train_phase(context: TrainingContext, phase: Phase) -> None:
+    """Train a phase, from its latest checkpoint if there is one. Do nothing if it is complete."""
+    is_later_phase = phase.run.folder != context.run.folder
+    starts_trained = is_later_phase or bool(context.run.data_paths.start_from)
+    if len(phase.run.read_history()) >= phase.epochs + starts_trained:
+        return
+    make_deterministic(context.run.recipe.training.seed)
+    if is_later_phase:
+        logger.info("phase: %s", phase.run.folder.name)
+    phase.run.remove_temporary_files()
+    model = phase.run.checkpoints.load_latest_checkpoint()
+    if model is None:
+        model = phase.build_model()
+    else:
+        steps = phase.epochs * phase.steps_per_epoch
+        logger.info("resuming from step %d of %d", int(model.optimizer.iterations), steps)
+    with TensorBoardWriter(phase.run.folder / "tensorboard") as tensorboard:
+        PhaseTrainer(context, phase, model, tensorboard, starts_trained).train()
+
+
+class EpochMeter:
+    """Measures loss, speed and duration of an epoch, from its creation on.
+
+    Attributes:
+        steps: the number of steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._captions = 0
+        self._losses = 0.0
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
+
+    def add_step(self, loss: float, captions: int) -> None:
+        """Record a step."""
+        self.steps += 1
+        self._captions += captions
+        self._losses += loss
+
+    @property
+    def mean_loss(self) -> float | None:
+        """The mean loss per step; None before the first step."""
+        return self._losses / self.steps if self.steps else None
+
+    @property
+    def captions_per_second(self) -> float:
+        """The training speed."""
+        return self._captions / max(self.seconds, 1e-9)
+
+    @property
+    def seconds(self) -> float:
+        """The duration so far."""
+        return time.monotonic() - self._start
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The processor time so far."""
+        return time.process_time() - self._cpu_start
+
+
 class PhaseTrainer:
-    """The training of one phase: its epochs and steps, and what is due after each."""
+    """Trains one phase: epochs and steps, with checkpoints, validation, samples and history.
+
+    Args:
+        context: what all phases share.
+        phase: the phase.
+        model: the compiled model, new or from a checkpoint.
+        tensorboard: where to show the figures.
+        starts_trained: whether the model is trained before the phase. Then its validation is recorded as epoch 0, and
+            it remains the best model if no epoch is better.
+    """
 
     def __init__(
         self,
-        run: Run,
+        context: TrainingContext,
         phase: Phase,
-        validation: TrainingSplit | None,
-        say: Say,
-        progress: Progress,
-        stopping: threading.Event,
+        model: keras.Model,
+        tensorboard: TensorBoardWriter,
+        starts_trained: bool,
     ):
-        self._whole = run
-        self._run = phase.run
+        self._context = context
         self._phase = phase
-        self._settings = run.recipe.training
-        self._validation = validation
-        self._progress = progress
-        self._say = say
-        self._stopping = stopping
-        self._steps = phase.epochs * phase.steps_an_epoch
-        self._options = run.search_options
-        self._fonts = Fonts()
-        self._font_notes: list[str] = []
+        self._model = model
+        self._tensorboard = tensorboard
+        self._starts_trained = starts_trained
+        self._run = phase.run
+        self._settings = context.run.recipe.training
+        self._total_steps = phase.epochs * phase.steps_per_epoch
+        self._decoder_step = KerasDecoderStep(phase.get_decoder(model))  # kept because each new one is compiled again
+        folders = self._run.data_paths.images
+        images = Path(folders[-1]) if folders else None
+        self._samples = SampleWriter(self._run.folder / "samples", images, tensorboard)
+        self._meter = EpochMeter()
 
     def train(self) -> None:
-        """Train until the last epoch has ended; do nothing if it had before."""
-        if len(self._run.history()) >= self._phase.epochs + self._has_learnt:
-            return
-        make_deterministic(self._settings.seed)
-        model = self._run.load_latest_checkpoint(self._say)
-        if self._is_later:
-            self._say(f"phase: {self._run.folder.name}")
-        if model is None:
-            model = self._phase.new_model()
-        else:
-            self._say(f"going on from step {int(model.optimizer.iterations)} of {self._steps}")
-        self._model = model
-        self._step = KerasDecoderStep(self._phase.decoder(model))  # kept, because every new one is compiled anew
-        steps_an_epoch = self._phase.steps_an_epoch
-        with TensorBoardWriter(self._run.folder / "tensorboard") as self._board:
-            if self._has_learnt and not self._run.history():
-                self._begin_epoch()
-                self._end_epoch(-1)  # what it begins with, so that its best is not worse
-            for epoch in range(self._phase.epochs):
-                self._begin_epoch()
-                done = int(model.optimizer.iterations) - epoch * steps_an_epoch
-                if done < steps_an_epoch:
-                    for batch in self._phase.batches(epoch, max(done, 0)):
-                        loss, captions = self._phase.train_on(model, batch, epoch)
-                        self._end_step(epoch, loss, captions)
-                if len(self._run.history()) <= epoch + self._has_learnt:
-                    self._end_epoch(epoch)
+        """Train the remaining epochs."""
+        if self._starts_trained and not self._run.read_history():
+            self._end_epoch(0)
+        for epoch in range(self._phase.epochs):
+            self._meter = EpochMeter()
+            self._train_epoch(epoch)
+            if len(self._run.read_history()) <= epoch + self._starts_trained:
+                self._end_epoch(epoch + 1)
 
     @property
-    def _is_later(self) -> bool:
-        return self._run.folder != self._whole.folder
+    def _step(self) -> int:
+        """The number of steps so far, as the checkpoint counts them."""
+        return int(self._model.optimizer.iterations)
 
-    @property
-    def _has_learnt(self) -> bool:
-        return self._is_later or bool(self._whole.sources.start_from)
-
-    def _begin_epoch(self) -> None:
-        self._began = time.monotonic(), time.process_time()
-        self._steps_done = self._captions_done = 0
-        self._losses = 0.0
+    def _train_epoch(self, epoch: int) -> None:
+        """Train the remaining steps of an epoch, counted from 0."""
+        first = max(0, self._step - epoch * self._phase.steps_per_epoch)
+        if first < self._phase.steps_per_epoch:
+            for batch in self._phase.generate_batches(epoch, first):
+                loss, captions = self._phase.train_step(self._model, batch, epoch)
+                self._end_step(epoch, loss, captions)
 
     def _end_step(self, epoch: int, loss: float, captions: int) -> None:
-        """Report the step and its loss, and do what is due after it."""
-        step = int(self._model.optimizer.iterations)
+        """Report a step; write a checkpoint and samples if they are due."""
+        step = self._step
         if not np.isfinite(loss):
             raise ShowtellError(
-                f"the loss is {loss} at step {step}; lower the learning rate, or the clipping norm. "
-                f"Checkpoints so far are in {self._run.folder / 'checkpoints'}"
+                f"the loss is {loss} at step {step}; lower the learning rate or the clipping norm. Checkpoints are in "
+                f"{self._run.checkpoints.folder}"
             )
-        self._losses += loss
-        self._steps_done += 1
-        self._captions_done += captions
-        rate = self._captions_done / max(time.monotonic() - self._began[0], 1e-9)
-        learning_rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
-        mean = self._losses / self._steps_done
-        more = f"epoch {epoch + 1}, loss {mean:.3f}, learning rate {learning_rate:.2g}, {rate:.0f} captions/s"
-        self._progress(step, self._steps, more)
-        if step % BOARD_EVERY == 0:
-            self._board.add_scalar("loss", loss, step)
-            self._board.add_scalar("learning_rate", learning_rate, step)
-            self._board.add_scalar("captions_per_second", rate, step)
-        if step % self._settings.checkpoint_every == 0 or self._stopping.is_set():
-            self._run.save(self._model, step)
-        if self._stopping.is_set():
-            raise _interrupted(f"at step {step} of {self._steps}", self._whole.folder)
+        self._meter.add_step(loss, captions)
+        self._report_step(epoch, step, loss)
+        must_stop = self._context.stop_event.is_set()
+        if must_stop or step % self._settings.checkpoint_every == 0:
+            self._run.checkpoints.save(self._model, step)
+        if must_stop:
+            raise self._context.interrupted(f"at step {step} of {self._total_steps}")
         if step % self._settings.sample_every == 0:
-            self._sample(step)
+            self._write_samples(step)
 
-    def _end_epoch(self, epoch: int) -> None:
-        """Checkpoint, validate, keep the best, and record the epoch."""
-        step = int(self._model.optimizer.iterations)
-        self._run.save(self._model, step)
-        # Loss and seconds are then of the rest of the epoch alone.
-        resumed = epoch >= 0 and self._steps_done < self._phase.steps_an_epoch
-        record: dict[str, Any] = {"epoch": epoch + 1, "step": step, "resumed": resumed, "loss": None}
-        if self._steps_done:  # there are none if the run was stopped between the epoch and its validation
-            record["loss"] = self._losses / self._steps_done
-        history = self._run.history()
-        better = True
-        collapsed = None
-        if self._validation is not None:
-            count = self._settings.validation_images
-            chosen = np.sort(sample_rows(self._validation, count, (self._settings.seed,)))
-            split = self._phase.encoded(self._model, self._validation.of_images(chosen))
-            decoder = self._phase.decoder(self._model)
-            found = monitors.validate(
-                decoder, self._step, split, self._run.vocabulary, self._options, self._settings.batch_size
-            )
-            record |= found.record()
-            better = not history or self._phase.is_better(record, next(past for past in history[::-1] if past["best"]))
-            collapsed = found if found.collapsed else None
-            for name, value in found.record().items():
-                self._board.add_scalar(f"validation/{name}", value, step)
-        if better:
-            self._phase.save_best(self._model)
-        record["best"] = better
-        record["seconds"], record["cpu_seconds"] = (
-            now - began for now, began in zip((time.monotonic(), time.process_time()), self._began, strict=True)
+    def _report_step(self, epoch: int, step: int, loss: float) -> None:
+        learning_rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        speed = self._meter.captions_per_second
+        self._context.progress(
+            step,
+            self._total_steps,
+            f"epoch {epoch + 1}, loss {self._meter.mean_loss:.3f}, learning rate {learning_rate:.2g}, "
+            f"{speed:.0f} captions/s",
         )
+        if step % TENSORBOARD_STEPS == 0:
+            scalars = {"loss": loss, "learning_rate": learning_rate, "captions_per_second": speed}
+            for name, value in scalars.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def _end_epoch(self, number: int) -> None:
+        """Write a checkpoint, validate, keep the best model, and record the epoch; `number` is 0 before training."""
+        step = self._step
+        self._run.checkpoints.save(self._model, step)
+        record: dict[str, Any] = {
+            "epoch": number,
+            "step": step,
+            # Then loss and seconds belong to the rest of the epoch only.
+            "resumed": number > 0 and self._meter.steps < self._phase.steps_per_epoch,
+            "loss": self._meter.mean_loss,
+        }
+        history = self._run.read_history()
+        validation = self._validate()
+        is_best = True
+        if validation is not None:
+            record |= validation.to_record()
+            best = next((past for past in reversed(history) if past["best"]), None)
+            is_best = best is None or self._phase.is_better(record, best)
+            for name, value in validation.to_record().items():
+                self._tensorboard.add_scalar(f"validation/{name}", value, step)
+        if is_best:
+            self._phase.save_best(self._model)
+        record |= {"best": is_best, "seconds": self._meter.seconds, "cpu_seconds": self._meter.cpu_seconds}
         self._run.write_history([*history, record])
-        self._say(monitors.epoch_line(record))
-        last = epoch + 1 == self._phase.epochs
-        if last:
-            self._sample(step)
-        # Every model begins by saying the same of all images.
-        if collapsed and (epoch >= PATIENCE or last or self._has_learnt):
-            self._say(
-                f"WARNING: {collapsed.scores.distinct:.1%} of captions are distinct, and the loss with exchanged "
-                f"images is {collapsed.shuffled_loss:.3f} against {collapsed.loss:.3f}. {monitors.COLLAPSE_ADVICE}"
-            )
+        logger.info("%s", describe_epoch(record))
+        is_last = number == self._phase.epochs
+        if is_last:
+            self._write_samples(step)
+        is_settled = number > COLLAPSE_PATIENCE or is_last or self._starts_trained
+        if validation is not None and validation.is_collapsed and is_settled:
+            logger.warning("%s", validation.describe_collapse())
 
-    def _sample(self, step: int) -> None:
-        if self._validation is None:
+    def _validate(self) -> Validation | None:
+        """Validate on random images, the same ones after every epoch; None if there are no validation data."""
+        data = self._context.validation
+        if data is None:
+            return None
+        positions = np.sort(sample_images(data, self._settings.validation_images, (self._settings.seed,)))
+        return validate(
+            self._phase.get_decoder(self._model),
+            self._decoder_step,
+            self._phase.encode_split(self._model, data.select_images(positions)),
+            self._run.vocabulary,
+            self._run.search_options,
+            self._settings.batch_size,
+        )
+
+    def _write_samples(self, step: int) -> None:
+        """Caption other random validation images after each call."""
+        data = self._context.validation
+        if data is None:
             return
-        chosen = sample_rows(self._validation, monitors.SAMPLES, (self._settings.seed, step))
-        split = self._phase.encoded(self._model, self._validation.of_images(chosen))
-        captions = monitors.caption_images(self._step, split, self._run.vocabulary, self._options)
-        images = Path(self._run.sources.images[-1]) if self._run.sources.images else None
-        folder = self._run.folder / "samples"
-        monitors.write_samples(folder, step, split.images, captions, images, self._fonts, self._board)
-        if not self._font_notes:
-            self._font_notes = self._fonts.notes
-            for note in self._font_notes:
-                self._say(f"note: {note}; the texts beside them are whole")
-        for name, caption in list(zip(split.images, captions, strict=True))[:4]:
-            self._say(f"  {name}: {caption}")
+        positions = sample_images(data, SAMPLE_IMAGES, (self._settings.seed, step))
+        split = self._phase.encode_split(self._model, data.select_images(positions))
+        captions = caption_images(self._decoder_step, split, self._run.vocabulary, self._run.search_options)
+        self._samples.write(step, split.images, captions)
 
 
-def _interrupted(where: str, folder: Path) -> Interrupted:
-    return Interrupted(f"stopped {where}; go on with: showtell train -o {shlex.quote(str(folder))} --resume")
+def describe_epoch(record: dict[str, Any]) -> str:
+    """Return the record of an epoch as one line of text."""
+    parts = [f"epoch {record['epoch']}"]
+    if record["loss"] is not None:
+        parts += [f"loss {record['loss']:.3f}"]
+    if "val_loss" in record:
+        bleus = " ".join(f"{record[f'bleu_{order}']:.1f}" for order in range(1, 5))
+        parts += [
+            f"validation loss {record['val_loss']:.3f}",
+            f"BLEU-1..4 {bleus}",
+            f"CIDEr {record['cider']:.1f}",
+            f"distinct {record['distinct']:.0%}",
+            f"repeated bigrams {record['repeated_bigrams']:.1%}",
+        ]
+    parts += [f"{record['seconds']:.0f} s" + (" since it was resumed" if record["resumed"] else "")]
+    if "val_loss" in record:
+        parts += ["the best so far" if record["best"] else "not the best"]
+    return ", ".join(parts)
