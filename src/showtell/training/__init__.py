@@ -1,4 +1,4 @@
-"""Training: the only part of showtell that imports Keras."""
+"""Training: the only package of showtell that imports Keras."""
 
 import logging
 import os
@@ -6,14 +6,20 @@ import os
 from showtell.errors import import_extra
 from showtell.utils.streams import suppress_stderr
 
-# This must be set before TensorFlow is loaded.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+__all__ = ["require_keras"]
 
 
 def require_keras(feature: str) -> None:
-    """Load Keras and its backend. Raises MissingExtra, which says what to install, if they are not there."""
-    # TensorFlow tells four lines of advice at every start, before it looks at its own log level.
-    with suppress_stderr():
+    """Import Keras and its backend, without their messages.
+
+    Args:
+        feature: what needs Keras, for the error message.
+
+    Raises:
+        MissingExtra: if Keras is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it at import
+    with suppress_stderr():  # TensorFlow prints advice before it reads its log level
         import_extra("keras", feature, "train")
-    # It warns of compiling for several widths of batches, which is meant.
+    # TensorFlow warns that it compiles a function for several batch widths, which is intended.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

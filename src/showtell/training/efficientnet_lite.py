@@ -14,7 +14,7 @@ from onnx import numpy_helper
 HALF = ".half"
 
 
-def network(path: Path, output: str) -> keras.Model:
+def build_network(path: Path, output: str) -> keras.Model:
     """Build a Keras model with the weights of an ONNX file.
 
     Batch normalisation is folded into the convolutions, so there are no statistics for training to change.
@@ -45,7 +45,7 @@ def network(path: Path, output: str) -> keras.Model:
     return model
 
 
-def with_weights(model: onnx.ModelProto, network: keras.Model) -> onnx.ModelProto:
+def replace_weights(model: onnx.ModelProto, network: keras.Model) -> onnx.ModelProto:
     """Return the ONNX model with the current weights of the Keras model."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)

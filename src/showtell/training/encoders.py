@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from showtell.encoder import Encoder, EncoderInfo
-from showtell.errors import ConfigurationError
+from showtell.errors import ConfigurationError, MismatchError
 from showtell.images import Preprocess
 from showtell.inference.onnx_models import OnnxEncoder, open_session
 from showtell.recipe import EncoderConfig
@@ -48,6 +48,22 @@ def load_encoder(config: EncoderConfig) -> Encoder:
     raise ConfigurationError(f"unknown encoder {config.encoder!r}; available: {', '.join(ENCODERS)}")
 
 
+def load_matching_encoder(config: EncoderConfig, expected: EncoderInfo, path: Path) -> Encoder:
+    """Load an encoder by name, and check that the captioner at `path` was trained with it.
+
+    Raises:
+        MismatchError: if the encoder is another one.
+        ConfigurationError, MissingExtra: as `load_encoder`.
+    """
+    encoder = load_encoder(config)
+    if encoder.info != expected:
+        raise MismatchError(
+            f"{path} was trained on features of {expected}, but the loaded encoder is {encoder.info}; pass the weights "
+            "that the features were extracted with: --encoder-weights FILE"
+        )
+    return encoder
+
+
 def _output(config: EncoderConfig) -> str:
     return "grid" if config.grid else "pooled"
 
@@ -56,7 +72,7 @@ def _leaves(model: Any) -> list[Any]:
     return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
 
 
-def trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
+def build_trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
     """Return an encoder as a trainable Keras model: images (N, H, W, 3) uint8 -> features (N, G, D).
 
     Only the last `layers` layers with weights are trainable. Batch normalisation stays frozen, because statistics of
@@ -74,10 +90,10 @@ def trainable_network(config: EncoderConfig, layers: int, file: Path | None = No
     keras.config.set_dtype_policy("float32")
     try:
         if config.encoder == "efficientnet_lite2":
-            from showtell.training.efficientnet_lite import network as efficientnet_lite
+            from showtell.training.efficientnet_lite import build_network
 
             source = (file, "features") if file else (EFFICIENTNET_LITE2, _output(config))
-            network = efficientnet_lite(*source)
+            network = build_network(*source)
         else:
             network = KerasEncoder(config).model
     finally:

@@ -1,13 +1,14 @@
 """Quantisation of exported models to int8 with ONNX Runtime's tools."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -18,7 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from showtell.images import Preprocess
-from showtell.inference.onnx_models import OnnxDecoderStep
+from showtell.inference.onnx_models import OnnxDecoderStep, open_session
 from showtell.inference.search import search
 from showtell.inference.search_options import SearchOptions
 
@@ -49,12 +50,12 @@ def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: S
     log-probabilities would depend slightly on the other images of the batch.
 
     Args:
-        start: ONNX model from `decoder_graphs`.
-        step: ONNX model from `decoder_graphs`.
+        start: ONNX model from `export_decoder`.
+        step: ONNX model from `export_decoder`.
         features: (N, G, D) float32 features of calibration images.
         options: decoding options.
     """
-    sessions = _Recorder(start), _Recorder(step)
+    sessions = _RecordingSession(start), _RecordingSession(step)
     search(OnnxDecoderStep(*sessions), features, options)
     kinds = ("MatMul", "Gemm", "Gather")
     # Operators that are not quantised keep full precision.
@@ -66,7 +67,7 @@ def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: S
     return first, second
 
 
-def calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str]) -> np.ndarray:
+def load_calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str]) -> np.ndarray:
     """Return pixels (N, H, W, 3) uint8 of about CALIBRATION_IMAGES images, evenly spaced. Raises ImageError."""
     return np.stack([preprocess.load(folder / name) for name in names[:: max(1, len(names) // CALIBRATION_IMAGES)]])
 
@@ -83,7 +84,7 @@ def _quantized(
     excluded: Callable[[onnx.GraphProto], list[str]],
     settings: dict[str, Any],
 ) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _silence_root_logger():
         source, prepared, target = (Path(folder, name) for name in ("source.onnx", "prepared.onnx", "target.onnx"))
         source.write_bytes(model)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -110,16 +111,37 @@ class _Feeds(CalibrationDataReader):
         return next(self._feeds, None)
 
 
-class _Recorder(onnxruntime.InferenceSession):
+class _RecordingSession:
     """A session that records its inputs."""
 
     def __init__(self, model: bytes):
-        super().__init__(model, providers=["CPUExecutionProvider"])
+        self._session = open_session(model)
+        self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
         self.feeds: list[dict[str, np.ndarray]] = []
 
-    def run(self, outputs: Any, feed: dict[str, np.ndarray], options: Any = None) -> Any:
+    def run(self, outputs: Sequence[str], feed: dict[str, np.ndarray]) -> Any:
         self.feeds.append(dict(feed))
-        return super().run(outputs, feed, options)
+        return self._session.run(outputs, feed)
+
+
+@contextmanager
+def _silence_root_logger() -> Iterator[None]:
+    """Discard messages to the root logger; ONNX Runtime's tools send it warnings about models as they should be.
+
+    Records of other loggers are not affected.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)  # otherwise the first message would configure the root logger
+    root.addFilter(_discard)
+    try:
+        yield
+    finally:
+        root.removeFilter(_discard)
+        root.removeHandler(handler)
+
+
+def _discard(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _without_weights(graph: onnx.GraphProto) -> list[str]:

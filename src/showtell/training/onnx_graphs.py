@@ -15,12 +15,12 @@ from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import ConfigurationError
 from showtell.inference.onnx_models import NEXT
 from showtell.training.decoders import Decoder, ImageState, NextWord
-from showtell.training.efficientnet_lite import with_weights
+from showtell.training.efficientnet_lite import replace_weights
 from showtell.training.encoders import EFFICIENTNET_LITE2, KerasEncoder
 from showtell.utils.files import with_filename
 
 
-def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+def export_decoder(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Return a decoder as two ONNX models for `OnnxDecoderStep`, with weights named as in `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
@@ -39,22 +39,22 @@ def decoder_graphs(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     return start, step
 
 
-def encoder_graph(encoder: Encoder) -> onnx.ModelProto:
+def export_encoder(encoder: Encoder) -> onnx.ModelProto:
     """Return an encoder as an ONNX model from `images` to `features`."""
     if isinstance(encoder, KerasEncoder):
-        return network_graph(encoder.info, encoder.model)
+        return export_network(encoder.info, encoder.model)
     return _shipped_graph(encoder.info)
 
 
-def network_graph(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
+def export_network(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
     """Return an encoder with the current weights of a Keras model, as an ONNX model from `images` to `features`."""
     if info.name == "efficientnet_lite2":
-        return with_weights(_shipped_graph(info), network)
+        return replace_weights(_shipped_graph(info), network)
     (pixels,) = network.inputs
     return _to_onnx(network, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
 
 
-def require_network_graph(info: EncoderInfo) -> None:
+def require_exportable(info: EncoderInfo) -> None:
     """Raise ConfigurationError if the Keras backend cannot export the encoder."""
     if info.name != "efficientnet_lite2":
         _require_tensorflow()
