@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from showtell.errors import ConfigurationError, ImageError
+from showtell.utils.text import one_line
 from showtell.utils.threads import parallel_map
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
@@ -142,7 +143,7 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
     except MemoryError:
         raise ImageError(f"{name}: too large for the memory of this machine") from None
     except Exception as error:  # decoders raise any exception on damaged input
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ImageError(f"{name}: damaged or unreadable ({reason})") from None
 
 

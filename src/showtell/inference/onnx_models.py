@@ -9,6 +9,7 @@ import onnxruntime
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
 from showtell.inference.decoder_step import DecoderState, prime_state
+from showtell.utils.text import one_line
 from showtell.utils.threads import omp_num_threads
 
 # Outputs of decoder_step.onnx that replace an input of the same name have this prefix.
@@ -46,7 +47,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
         _ = [(node.name, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
     except Exception as error:  # ONNX Runtime's own exception types are not public
         name = "the model" if isinstance(model, bytes) else str(model)
-        raise BundleError(f"{name}: ONNX Runtime cannot load it: {_one_line(error)}") from None
+        raise BundleError(f"{name}: ONNX Runtime cannot load it: {one_line(error)}") from None
     return session
 
 
@@ -112,9 +113,5 @@ def _run(
     try:
         results: Sequence[np.ndarray] = session.run(outputs, feed)
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        raise BundleError(f"a model of the bundle cannot be run: {_one_line(error)}") from None
+        raise BundleError(f"a model of the bundle cannot be run: {one_line(error)}") from None
     return results
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

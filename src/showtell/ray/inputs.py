@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from showtell.errors import ConfigurationError, ImageError
 from showtell.images import SUFFIXES, batched, find_images
+from showtell.utils.text import one_line
 from showtell.utils.threads import parallel_map
 
 READ_AT_A_TIME = 16
@@ -145,7 +146,7 @@ def _count_row_groups(url: str) -> int:
             _find_columns(url, table.schema_arrow)
             return int(table.num_row_groups)
     except pyarrow.ArrowInvalid as error:
-        raise ConfigurationError(f"{url}: not a readable Parquet file: {_one_line(error)}") from None
+        raise ConfigurationError(f"{url}: not a readable Parquet file: {one_line(error)}") from None
 
 
 def _find_columns(url: str, schema: Any) -> tuple[str | None, str | None]:
@@ -189,7 +190,3 @@ def _read_row_group(url: str, group: int) -> Iterator[tuple[str, Source]]:
                 path = path or f"{url}/{number}"
                 yield path, ImageError(f"{path!r}: no image bytes in {url}") if content is None else content
                 number += 1
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

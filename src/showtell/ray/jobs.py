@@ -22,6 +22,7 @@ from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard
 from showtell.ray.work import ERRORS, Count, Work
 from showtell.utils.streams import suppress_stderr
+from showtell.utils.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def _cluster(pool: WorkerPool) -> Iterator[Any]:
         with suppress_stderr(), _without_dashboard() as options:
             ray.init(pool.address, logging_level=logging.CRITICAL, log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ConfigurationError(f"--address {pool.address}: no Ray cluster answers: {reason}") from None
     try:
         with redirect_stdout(_RayReports()):
@@ -163,7 +164,7 @@ def _process_shards(
                 raise JobError(f"{row['error']}; run the same command to resume the job")
             yield Count(row["done"], row["failed"])
     except (RayError, ExecutionTimeoutError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise JobError(f"Ray stopped the job: {reason}; run the same command to resume it") from None
 
 
@@ -203,5 +204,5 @@ class _Worker:
             count = self._work(row["shard"], row["name"], self._folder)
         except Exception as error:  # Ray would turn an exception into a page of traceback
             kind = "" if isinstance(error, ShowtellError | OSError) else f"{type(error).__name__}: "
-            return {"done": 0, "failed": 0, "error": f"shard {row['name']}: {kind}{' '.join(str(error).split())}"}
+            return {"done": 0, "failed": 0, "error": f"shard {row['name']}: {kind}{one_line(error)}"}
         return {"done": count.done, "failed": count.failed, "error": ""}
