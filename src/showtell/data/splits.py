@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from showtell import images
 from showtell.data.caption_files import Example, parse_split, read_caption_file
 from showtell.errors import CaptionFileError, ConfigurationError, ImageError
+from showtell.images import find_images
 
 SPLITS = ("train", "val")
 
@@ -118,7 +118,7 @@ def match_images(examples: Iterable[Example], folder: str | Path) -> ImageMatch:
     """
     if not Path(folder).is_dir():
         raise ImageError(f"{str(folder)!r}: no such image folder")
-    present = dict.fromkeys(path.relative_to(folder).as_posix() for path in images.find_images([folder]))
+    present = dict.fromkeys(path.relative_to(folder).as_posix() for path in find_images([folder]))
     examples = list(examples)
     captioned = {example.image for example in examples}
     return ImageMatch(
