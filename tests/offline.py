@@ -38,10 +38,8 @@ CONNECTION = re.compile(r"\b(?:connect|sendto|sendmsg|sendmmsg)\(.*sa_family=AF_
 LOOKUP = re.compile(r'"/etc/resolv\.conf"')
 ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 QUESTION = re.compile(r"\bsend\w*\(.*(?::53\]>|htons\(53\))")
-# When Ray starts a cluster, it learns its own address by connecting a datagram socket, without sending, and looks for
-# the metadata service of a cloud.
-RAY_ADDRESSES = {"8.8.8.8", "169.254.169.254"}
-RAY_QUESTION = r"metadata\6google\10internal"
+# Ray connects a datagram socket to this address to learn its own address. It sends nothing.
+RAY_ADDRESS = "8.8.8.8"
 
 
 def can_trace() -> bool:
@@ -127,13 +125,11 @@ def suspicious_calls(log: str, cluster: bool) -> list[str]:
     """
     if not cluster:
         return [line for line in log.splitlines() if CONNECTION.search(line) or LOOKUP.search(line)]
-    allowed = own_addresses() | RAY_ADDRESSES
+    allowed = {*own_addresses(), RAY_ADDRESS}
 
     def is_suspicious(line: str) -> bool:
-        if QUESTION.search(line):
-            return RAY_QUESTION not in line
         addresses = {(first or second).removeprefix("::ffff:") for first, second in ADDRESS.findall(line)}
-        return bool(CONNECTION.search(line)) and not addresses <= allowed and "htons(53)" not in line
+        return bool(QUESTION.search(line) or (CONNECTION.search(line) and not addresses <= allowed))
 
     return [line for line in log.splitlines() if is_suspicious(line)]
 
