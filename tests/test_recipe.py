@@ -61,6 +61,14 @@ def test_all_settings_have_unique_names_and_a_help_text():
     assert all(setting.metadata["help"] for setting in settings)
 
 
-def test_unknown_settings_are_refused():
-    with pytest.raises(ConfigurationError, match="unknown setting 'epoch'"):
-        Recipe().override({"epoch": 3})
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+        ({"epochs": "3"}, "epochs is '3'; it must be of type int"),
+        ({"grid": 1}, "grid is 1; it must be of type bool"),
+    ],
+)
+def test_an_override_names_the_invalid_setting(settings, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        Recipe().override(settings)

@@ -227,7 +227,7 @@ class Recipe:
         """Return a copy with some settings replaced. Names are unique across sections.
 
         Raises:
-            ConfigurationError: if a setting is unknown or out of range.
+            ConfigurationError: if a setting is unknown, of another type, or out of range.
 
         Examples:
             >>> Recipe().override({"epochs": 5}).training.epochs
@@ -237,6 +237,11 @@ class Recipe:
         names = {setting.name for section in sections.values() for setting in fields(section)}
         if unknown := sorted(set(settings) - names):
             raise ConfigurationError(f"unknown setting {unknown[0]!r}; see docs/recipes.md for the settings")
+        try:
+            for section in sections.values():
+                check_types(type(section), settings)
+        except TypeError as error:
+            raise ConfigurationError(f"invalid setting: {error}") from None
         changed = {
             name: replace(section, **{key: value for key, value in settings.items() if hasattr(section, key)})
             for name, section in sections.items()
