@@ -30,7 +30,7 @@ def test_the_grid_keeps_49_cells_and_has_a_fingerprint_of_its_own():
 def test_unknown_encoders_and_weights_are_refused():
     with pytest.raises(ConfigurationError, match="available: efficientnet_lite2, inception_v3"):
         load_encoder(EncoderConfig(encoder="vgg16"))
-    with pytest.raises(ConfigurationError, match="imagenet"):
+    with pytest.raises(ConfigurationError, match="ships with ImageNet weights"):
         load_encoder(EncoderConfig(encoder_weights="none"))
 
 
