@@ -58,8 +58,3 @@ def resume_hint_on_interrupt() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; resume with: {shlex.join(['showtell', *sys.argv[1:]])}") from None
-
-
-def say(line: str) -> None:
-    """Log a message."""
-    logger.info(line)
