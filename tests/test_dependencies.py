@@ -22,6 +22,7 @@ EXTRAS = {
     "training": ["train"],
 }
 NOT_IMPORTED = {
+    "fastapi-swagger",  # the server sends its files of Swagger UI
     "python-multipart",  # FastAPI imports it to read uploaded files
     "tf2onnx",  # Keras imports it to export a model
 }
