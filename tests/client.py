@@ -62,9 +62,17 @@ def main(photo: Path, dataset: Path, output: Path) -> None:
             wrong()
         except (BundleError, ConfigurationError, ImageError) as error:
             print(isinstance(error, ShowtellError), isinstance(error, ValueError))
-    run: Path = showtell.train(images=dataset, output=output / "run", epochs=1, units=16, embedding_size=16)
-    bundle: Bundle = showtell.export(run, output / "bundle.zip")
-    evaluation = showtell.evaluate(bundle, captions=dataset, images=dataset)
+    run: Path = showtell.train(
+        images=dataset,
+        output=output / "run",
+        caption_format="csv",
+        skip_missing=True,
+        epochs=1,
+        units=16,
+        embedding_size=16,
+    )
+    bundle: Bundle = showtell.export(run, output / "bundle.zip", phase="cross-entropy")
+    evaluation = showtell.evaluate(bundle, captions=dataset, images=dataset, caption_format="csv")
     print(sorted(evaluation.metrics), evaluation.captions["images/0004.png"].text)
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
@@ -22,6 +22,8 @@ def train(
     images: PathLike | Sequence[PathLike] = (),
     captions: PathLike | None = None,
     features: PathLike | Sequence[PathLike] = (),
+    caption_format: str | None = None,
+    skip_missing: bool = False,
     start_from: PathLike | None = None,
     resume: bool = False,
     **settings: Any,
@@ -37,6 +39,8 @@ def train(
         images: image folder, or one each for training and validation.
         captions: caption file in any supported format, or captions.h5.
         features: feature file, or one each for training and validation.
+        caption_format: format of the caption file; detected by default.
+        skip_missing: skip captions whose image is missing, instead of raising an error.
         start_from: run or bundle to start from; "default" is the shipped bundle.
         resume: resume an interrupted run in `output`. All other arguments are ignored.
         settings: settings of the recipe to change, such as `epochs=5`.
@@ -62,7 +66,9 @@ def train(
 
     if resume:
         return resume_run(Path(output)).folder
-    data = TrainingData(None if captions is None else Path(captions), _paths(features), _paths(images))
+    data = TrainingData(
+        None if captions is None else Path(captions), _paths(features), _paths(images), caption_format, skip_missing
+    )
     loaded = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else Recipe.load(Path(recipe))
     start = None if start_from is None else Path(start_from)
     return train_run(Path(output), loaded, data, settings, start).folder
@@ -74,8 +80,10 @@ def export(
     *,
     int8: bool = False,
     images: PathLike | Sequence[PathLike] = (),
+    encoder_weights: str | None = None,
     card: PathLike | None = None,
     data_license: str = "",
+    phase: Literal["cross-entropy", "fine-tuning", "self-critical"] | None = None,
 ) -> Bundle:
     """Export the best checkpoint of a training run as a bundle, and check it against Keras (extra [train]).
 
@@ -84,8 +92,10 @@ def export(
         output: bundle to write, a folder or a .zip file.
         int8: quantise to 8 bits.
         images: image folder, or one each for training and validation, if they were moved since the training.
+        encoder_weights: weights of the encoder; by default those of the training.
         card: text file with the beginning of the model card.
         data_license: terms of the training data in one line.
+        phase: training phase whose result is exported; by default the last one.
 
     Raises:
         MissingExtra: if Keras is not installed.
@@ -102,7 +112,7 @@ def export(
     from showtell.training.pipeline import ExportOptions, export_run
 
     introduction = None if card is None else Path(card)
-    options = ExportOptions(int8, _paths(images), card=introduction, data_license=data_license)
+    options = ExportOptions(int8, _paths(images), encoder_weights, introduction, phase, data_license)
     return export_run(Path(run), Path(output), options)
 
 
@@ -112,6 +122,7 @@ def evaluate(
     captions: PathLike,
     images: PathLike,
     split: str = "dev",
+    caption_format: str | None = None,
     meteor: bool = False,
     **search_options: Any,
 ) -> "Evaluation":
@@ -122,6 +133,7 @@ def evaluate(
         captions: caption file with the references, in any supported format.
         images: folder of the images.
         split: part of the captions: "train", "dev" (also called "val"), "test" or "all".
+        caption_format: format of the caption file; detected by default.
         meteor: also compute METEOR, which needs Java (extra [meteor]).
         search_options: fields of `SearchOptions` to change.
 
@@ -143,7 +155,7 @@ def evaluate(
         captioner = Captioner([captioner])
     elif not isinstance(captioner, Captioner):
         captioner = Captioner.load(captioner)
-    examples = read_split(Path(captions), None, split)
+    examples = read_split(Path(captions), caption_format, split)
     options = captioner.search_options.override(**search_options)
     return evaluate_captioner(captioner, examples, Path(images), options, meteor)
 
