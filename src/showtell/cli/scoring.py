@@ -89,11 +89,12 @@ def calibrate(
     from showtell.utils.files import atomic_write
 
     # Fail before the images are captioned.
-    for path in (output, report):
-        if path is not None and path.exists():
-            raise BundleError(f"{path}: already exists; remove it, or choose another name")
+    if output.exists():
+        raise BundleError(f"{output}: already exists; remove it, or choose another name")
     require_sklearn()
     if report:
+        if report.exists():
+            raise ConfigurationError(f"{report}: already exists; remove it, or choose another name")
         if report.suffix != ".svg":
             raise ConfigurationError(f"{report}: the report is an SVG image; use a name that ends in .svg")
         require_matplotlib()
