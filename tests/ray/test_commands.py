@@ -166,7 +166,7 @@ def test_features_equal_those_without_ray_and_can_be_trained_on(cluster, showtel
     ("arguments", "reason"),
     [
         (["--address", "127.0.0.1:1"], "no Ray cluster answers"),
-        (["--cpus", 0], "--cpus must be more than 0"),
+        (["--cpus", 0], "--cpus must be greater than 0"),
         (["--min-words", 3, "--max-words", 2], "--min-words 3 is larger than --max-words 2"),
     ],
 )
