@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from showtell.errors import ConfigurationError
-from showtell.inference.search import SearchOptions, search
+from showtell.inference.search import search
+from showtell.inference.search_options import SearchOptions
 from showtell.training.decoders import (
     KerasDecoderStep,
     MaskedCrossEntropy,
@@ -189,7 +190,8 @@ def test_invalid_word_vectors_are_refused(tmp_path):
 
 TRAIN = """
 import keras, numpy as np
-from showtell.inference.search import SearchOptions, search
+from showtell.inference.search import search
+from showtell.inference.search_options import SearchOptions
 from showtell.training.decoders import KerasDecoderStep, MaskedCrossEntropy, ShowAndTell
 keras.utils.set_random_seed(0)
 decoder = ShowAndTell(8, 4, 16, 16, dropout=0.0)

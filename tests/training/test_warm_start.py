@@ -14,7 +14,8 @@ from showtell.data.tutorial import write_tutorial_data
 from showtell.errors import BundleError, ConfigurationError, MismatchError
 from showtell.inference.bundle import Bundle
 from showtell.inference.onnx_models import OnnxEncoder, open_session
-from showtell.inference.search import SearchOptions, search
+from showtell.inference.search import search
+from showtell.inference.search_options import SearchOptions
 from showtell.recipe import Recipe
 from showtell.training import pipeline
 from showtell.training.checkpoints import save_model
