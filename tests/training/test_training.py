@@ -109,7 +109,7 @@ def test_a_run_folder_has_history_checkpoints_samples_and_tensorboard_events(sho
     )
 
     again = showtell("train", "-o", run, *settings, status=2)
-    assert "a run exists already; resume it with --resume" in again.stderr
+    assert "a run already exists; resume it with --resume" in again.stderr
     assert "leave out all other options" in showtell("train", "-o", run, "--resume", "--epochs", 9, status=2).stderr
     finished = showtell("train", "-o", run, "--resume")
     assert finished.stderr.splitlines() == [
@@ -203,7 +203,7 @@ def test_the_recipe_of_the_tutorial_works_from_captions_to_a_bundle(showtell, tm
     parts = [item for split in ("train", "val") for item in (f"--{split}", tmp_path / f"captions_{split}2014.json")]
     assert "2 of 6" in showtell("prepare", *parts, "-o", captions, *folders[:2], status=2).stderr
     showtell("prepare", *parts, "-o", captions, *folders, "--vocabulary-size", 5000, "--max-length", 25)
-    assert "exists already" in showtell("prepare", *parts, "-o", captions, status=2).stderr
+    assert "already exists" in showtell("prepare", *parts, "-o", captions, status=2).stderr
     features = []
     encoder = ["--encoder", "inception_v3", "--encoder-weights", "none"]
     for split in ("train", "val"):

@@ -151,7 +151,7 @@ def export_run(folder: Path, output: Path, options: ExportOptions = ExportOption
     """
     with exclusive_lock(output):
         if output.exists():
-            raise BundleError(f"{output}: exists already; remove it or choose another name")
+            raise BundleError(f"{output}: already exists; remove it, or choose another name")
         introduction = _read_card(options.card) if options.card else None
         trained = _load_trained_run(folder, options)
         bundle = export_bundle(trained, options.int8, introduction, options.data_license)

@@ -129,7 +129,7 @@ class Run:
         """Raise ConfigurationError if `folder` has a run with checkpoints."""
         if CheckpointStore(folder).list_paths():
             raise ConfigurationError(
-                f"{folder}: a run exists already; resume it with --resume, or choose another folder"
+                f"{folder}: a run already exists; resume it with --resume, or choose another folder"
             )
 
     @property
