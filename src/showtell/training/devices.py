@@ -20,7 +20,7 @@ def use_devices(count: int) -> None:
     """
     if count == 1:
         return
-    # On TensorFlow, train_on_batch would give the whole batch to each device.
+    # On TensorFlow, train_on_batch would process the whole batch on each device.
     if count > 1 and keras.backend.backend() != "jax":
         raise ConfigurationError(
             f"--devices {count}: several devices need the JAX backend, but Keras uses {keras.backend.backend()}; "

@@ -37,7 +37,7 @@ def load_encoder(config: EncoderConfig) -> Encoder:
     if config.encoder == "efficientnet_lite2":
         if config.encoder_weights != "imagenet":
             raise ConfigurationError("efficientnet_lite2 ships with ImageNet weights; leave out --encoder-weights")
-        output = _output(config)
+        output = _output_name(config)
         shape = (49, 352) if config.grid else (1, 1280)
         fingerprint = hashlib.sha256(f"{sha256(EFFICIENTNET_LITE2)} {output}".encode()).hexdigest()[:12]
         info = EncoderInfo(config.encoder, fingerprint, Preprocess(), *shape)
@@ -64,12 +64,13 @@ def load_matching_encoder(config: EncoderConfig, expected: EncoderInfo, path: Pa
     return encoder
 
 
-def _output(config: EncoderConfig) -> str:
+def _output_name(config: EncoderConfig) -> str:
     return "grid" if config.grid else "pooled"
 
 
-def _leaves(model: Any) -> list[Any]:
-    return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
+def _list_layers(model: Any) -> list[Any]:
+    """Return the layers of a model and of the models in it."""
+    return [inner for layer in model.layers for inner in (_list_layers(layer) if hasattr(layer, "layers") else [layer])]
 
 
 def build_trainable_network(config: EncoderConfig, layers: int, file: Path | None = None) -> Any:
@@ -92,16 +93,16 @@ def build_trainable_network(config: EncoderConfig, layers: int, file: Path | Non
         if config.encoder == "efficientnet_lite2":
             from showtell.training.efficientnet_lite import build_network
 
-            source = (file, "features") if file else (EFFICIENTNET_LITE2, _output(config))
+            source = (file, "features") if file else (EFFICIENTNET_LITE2, _output_name(config))
             network = build_network(*source)
         else:
             network = KerasEncoder(config).model
     finally:
         keras.config.set_dtype_policy(policy)
-    flat = _leaves(network)
-    normalising = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
-    learning = [layer for layer in flat if layer.weights and layer not in normalising]
-    for layer in (*normalising, *learning[:-layers]):
+    all_layers = _list_layers(network)
+    batch_norms = [layer for layer in all_layers if isinstance(layer, keras.layers.BatchNormalization)]
+    others = [layer for layer in all_layers if layer.weights and layer not in batch_norms]
+    for layer in (*batch_norms, *others[:-layers]):
         layer.trainable = False
     return network
 

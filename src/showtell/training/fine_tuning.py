@@ -218,8 +218,8 @@ def augment(image: np.ndarray, mirror: bool, generator: np.random.Generator) -> 
     size = len(image)
     width, height = generator.uniform(MIN_CROP * size, size, 2)
     left, top = generator.uniform(0, (size - width, size - height))
-    picture = Image.fromarray(image)
+    crop = Image.fromarray(image)
     if mirror and generator.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     box = (left, top, left + width, top + height)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
+    return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC, box))

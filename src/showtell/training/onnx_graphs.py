@@ -24,16 +24,16 @@ def export_decoder(decoder: Decoder) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Return a decoder as two ONNX models for `OnnxDecoderStep`, with weights named as in `Decoder.named_weights`."""
     shapes = decoder.state_shapes()
     names = sorted(shapes)
-    of_image = [name for name in names if name not in decoder.recurrent_state_names()]
+    image_names = [name for name in names if name not in decoder.recurrent_state_names()]
     features = keras.InputSpec("float32", (None, None, decoder.config["channels"]), name="features")
     tokens = keras.InputSpec("int32", (None,), name="tokens")
     state = [keras.InputSpec("float32", (None, *shapes[name]), name=name) for name in names]
     outputs = ["log_probabilities", *(NEXT + name for name in decoder.recurrent_state_names())]
-    start = _to_onnx(ImageState(decoder), features, of_image)
+    start = _to_onnx(ImageState(decoder), features, image_names)
     step = _to_onnx(NextWord(decoder), [tokens, *state], outputs)
-    for part in step.graph.input:
-        if part.name in of_image:
-            part.type.tensor_type.shape.dim[0].dim_param = "images"
+    for value in step.graph.input:
+        if value.name in image_names:
+            value.type.tensor_type.shape.dim[0].dim_param = "images"
     for model in (start, step):
         _name_weights(model.graph, decoder)
     return start, step
@@ -43,13 +43,13 @@ def export_encoder(encoder: Encoder) -> onnx.ModelProto:
     """Return an encoder as an ONNX model from `images` to `features`."""
     if isinstance(encoder, KerasEncoder):
         return export_network(encoder.info, encoder.model)
-    return _shipped_graph(encoder.info)
+    return _extract_shipped_encoder(encoder.info)
 
 
 def export_network(info: EncoderInfo, network: keras.Model) -> onnx.ModelProto:
     """Return an encoder with the current weights of a Keras model, as an ONNX model from `images` to `features`."""
     if info.name == "efficientnet_lite2":
-        return replace_weights(_shipped_graph(info), network)
+        return replace_weights(_extract_shipped_encoder(info), network)
     (pixels,) = network.inputs
     return _to_onnx(network, keras.InputSpec("uint8", pixels.shape, name="images"), ["features"])
 
@@ -60,7 +60,7 @@ def require_exportable(info: EncoderInfo) -> None:
         _require_tensorflow()
 
 
-def _shipped_graph(info: EncoderInfo) -> onnx.ModelProto:
+def _extract_shipped_encoder(info: EncoderInfo) -> onnx.ModelProto:
     output = "pooled" if info.cells == 1 else "grid"
     extracted = onnx.utils.Extractor(onnx.load(EFFICIENTNET_LITE2)).extract_model(["images"], [output])
     _rename(extracted.graph, {output: "features"})
@@ -95,13 +95,13 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
 def _name_weights(graph: onnx.GraphProto, decoder: Decoder) -> None:
     # The converter keeps values and shapes of the weights, but not their names.
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    names = {}
+    new_names = {}
     for name, weight in decoder.named_weights().items():
-        equal = (found for found, array in arrays.items() if np.array_equal(array, weight.numpy()))
-        if found := next(equal, None):
-            names[found] = name
-            del arrays[found]
-    _rename(graph, names)
+        equal = (old_name for old_name, array in arrays.items() if np.array_equal(array, weight.numpy()))
+        if old_name := next(equal, None):
+            new_names[old_name] = name
+            del arrays[old_name]
+    _rename(graph, new_names)
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

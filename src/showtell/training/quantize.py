@@ -39,12 +39,12 @@ def quantize_encoder(model: bytes, pixels: np.ndarray) -> bytes:
         pixels: (N, H, W, 3) uint8 calibration images.
     """
     feeds = [{"images": batch} for batch in np.array_split(pixels, max(1, len(pixels) // 8))]
-    widened = _widened(onnx.load_from_string(model)).SerializeToString()
-    return _quantized(widened, feeds, ("Conv", "Clip", "Relu"), _first_convolutions, {})
+    widened = _widen_weights(onnx.load_from_string(model)).SerializeToString()
+    return _quantize(widened, feeds, ("Conv", "Clip", "Relu"), _find_first_convolutions, {})
 
 
 def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: SearchOptions) -> tuple[bytes, bytes]:
-    """Quantise weights and activations of all products with weights in the two models of a decoder.
+    """Quantise weights and activations of all matrix products and embeddings of a decoder.
 
     The activation ranges are fixed: they are recorded while captioning `features`. With dynamic ranges,
     log-probabilities would depend slightly on the other images of the batch.
@@ -57,14 +57,14 @@ def quantize_decoder(start: bytes, step: bytes, features: np.ndarray, options: S
     """
     sessions = _RecordingSession(start), _RecordingSession(step)
     search(OnnxDecoderStep(*sessions), features, options)
-    kinds = ("MatMul", "Gemm", "Gather")
-    # Operators that are not quantised keep full precision.
-    settings = {"OpTypesToExcludeOutputQuantization": list(kinds)}
-    first, second = (
-        _quantized(model, recorder.feeds, kinds, _without_weights, settings)
-        for model, recorder in zip((start, step), sessions, strict=True)
+    operators = ("MatMul", "Gemm", "Gather")
+    # The outputs of these operators stay in float.
+    settings = {"OpTypesToExcludeOutputQuantization": list(operators)}
+    start8, step8 = (
+        _quantize(model, session.feeds, operators, _find_weightless_nodes, settings)
+        for model, session in zip((start, step), sessions, strict=True)
     )
-    return first, second
+    return start8, step8
 
 
 def load_calibration_images(preprocess: Preprocess, folder: Path, names: Sequence[str]) -> np.ndarray:
@@ -77,11 +77,11 @@ def is_quantized(model: bytes) -> bool:
     return any(node.op_type == "DequantizeLinear" for node in onnx.load_from_string(model).graph.node)
 
 
-def _quantized(
+def _quantize(
     model: bytes,
     feeds: Sequence[dict[str, np.ndarray]],
-    kinds: Sequence[str],
-    excluded: Callable[[onnx.GraphProto], list[str]],
+    operators: Sequence[str],
+    find_excluded: Callable[[onnx.GraphProto], list[str]],
     settings: dict[str, Any],
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder, _silence_root_logger():
@@ -93,8 +93,8 @@ def _quantized(
             target,
             _Feeds(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(kinds),
-            nodes_to_exclude=excluded(onnx.load(prepared).graph),
+            op_types_to_quantize=list(operators),
+            nodes_to_exclude=find_excluded(onnx.load(prepared).graph),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -126,10 +126,7 @@ class _RecordingSession:
 
 @contextmanager
 def _silence_root_logger() -> Iterator[None]:
-    """Discard messages to the root logger; ONNX Runtime's tools send it warnings about models as they should be.
-
-    Records of other loggers are not affected.
-    """
+    """Discard messages of ONNX Runtime's tools, which use the root logger. Other loggers are not affected."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)  # otherwise the first message would configure the root logger
     root.addFilter(_discard)
@@ -144,20 +141,20 @@ def _discard(record: logging.LogRecord) -> bool:
     return False
 
 
-def _without_weights(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of products and look-ups without weights."""
-    tables = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
-    return [node.name for node in graph.node if not tables & set(node.input)]
+def _find_weightless_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of nodes without a weight matrix."""
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
+    return [node.name for node in graph.node if not matrices & set(node.input)]
 
 
-def _first_convolutions(graph: onnx.GraphProto) -> list[str]:
+def _find_first_convolutions(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the first convolutions and of the nodes that directly follow them."""
     convolutions = [node for node in graph.node if node.op_type == "Conv"][:FLOAT_CONVOLUTIONS]
     outputs = {node.output[0] for node in convolutions}
     return [node.name for node in graph.node if node in convolutions or outputs & set(node.input)]
 
 
-def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
+def _widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with float16 weights converted to float32."""
     halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in halves]
