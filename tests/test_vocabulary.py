@@ -173,8 +173,8 @@ def test_find_id_accepts_exactly_one_known_word_or_character():
     assert char.tokens[char.find_id("红")] == "红" and char.tokens[char.find_id("e\u0301")] == "é"
     for vocabulary, word, reason in [
         (Vocabulary.from_words(["dog"]), "cat", "not among the 5 words"),
-        (Vocabulary.from_words(["dog"]), "a dog", "not one word"),
-        (char, "红é", "not one character"),
+        (Vocabulary.from_words(["dog"]), "a dog", "not a single word"),
+        (char, "红é", "not a single character"),
         (char, "x", "not among the 7 tokens"),
         (Vocabulary.build(["dog dog"], kind="bpe"), "dog", "uses subwords"),
     ]:

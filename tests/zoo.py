@@ -16,15 +16,15 @@ from PIL import Image, ImageCms, features
 PHOTO = EXAMPLES / "000000129648.jpg"
 
 CAPTION = "a caption"
-UNKNOWN_FORMAT = "not an image in a format that can be read here"
+UNKNOWN_FORMAT = "not an image, or an unsupported image format"
 EMPTY = "the file is empty"
 DAMAGED = "damaged or unreadable"
-NOT_A_FILE = "not a file"
-BROKEN_LINK = "a link to a file that is not there"
+NOT_A_FILE = "not a regular file"
+BROKEN_LINK = "broken symbolic link"
 TOO_LARGE = "more than 175,000,000 pixels"
 HEIC = "HEIC needs a decoder"
-RAW = "camera RAW cannot be read"
-EPS = "EPS is a program, and is not run"
+RAW = "camera RAW files are not supported"
+EPS = "EPS files are not supported"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""showtell: image captions offline, from a bundled model or from one that you train yourself."""
+"""showtell: offline image captioning, with a bundled model or with one that you train yourself."""
 
 import logging
 import os
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner as Captioner
     from showtell.inference.search_options import SearchOptions as SearchOptions
 
-# ONNX Runtime reads this at import. Without it, ONNX Runtime records events and looks up its maker's server.
+# ONNX Runtime reads this variable at import. Without it, it records telemetry and looks up a Microsoft server.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# Quiet unless the program configures logging.
+# Log nothing unless the program configures logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 
-# Loaded on first use, so that `import showtell` costs nothing.
+# Loaded on first use, so that `import showtell` is fast.
 _LAZY = {
     "Bundle": "showtell.inference.bundle",
     "Caption": "showtell.inference.caption",

@@ -30,8 +30,8 @@ def train(
 ) -> Path:
     """Train a captioner (extra [train]).
 
-    Pass `images`, and `captions` unless the image folder contains them; or a captions.h5 file as `captions` with its
-    `features`.
+    Pass `images`, and `captions` unless the image folder contains them. Alternatively, pass a captions.h5 file as
+    `captions`, and its feature files as `features`.
 
     Args:
         recipe: a recipe or a TOML file; None for the default settings.
@@ -50,9 +50,9 @@ def train(
 
     Raises:
         MissingExtra: if Keras is not installed.
-        ConfigurationError: if a setting is unknown or invalid, or `output` holds a run.
+        ConfigurationError: if a setting is unknown or invalid, or `output` already contains a run.
         CaptionFileError: if the captions cannot be read.
-        MismatchError: if captions, features and `start_from` do not belong together.
+        MismatchError: if captions, features and `start_from` do not match.
         Interrupted: if the training was stopped; pass `resume=True` to continue.
 
     Examples:
@@ -91,7 +91,8 @@ def export(
         run: folder of a training run.
         output: bundle to write, a folder or a .zip file.
         int8: quantise to 8 bits.
-        images: image folder, or one each for training and validation, if they were moved since the training.
+        images: image folder, or one each for training and validation. Needed only if the images were moved after
+            training.
         encoder_weights: weights of the encoder; by default those of the training.
         card: text file with the beginning of the model card.
         data_license: terms of the training data in one line.
@@ -99,7 +100,7 @@ def export(
 
     Raises:
         MissingExtra: if Keras is not installed.
-        ConfigurationError: if encoder or images of the run are unknown.
+        ConfigurationError: if the encoder or the images of the run are unknown.
         BundleError: if `output` exists.
 
     Examples:
@@ -138,7 +139,7 @@ def evaluate(
         search_options: fields of `SearchOptions` to change.
 
     Returns:
-        An evaluation. Its `metrics` are the scores, its `captions` the captions by image.
+        An evaluation: `metrics` contains the scores, and `captions` the caption of each image.
 
     Raises:
         CaptionFileError: if the captions cannot be read.

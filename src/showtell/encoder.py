@@ -48,7 +48,7 @@ class EncoderInfo:
         if self != other:
             raise MismatchError(
                 f"{what} was made with encoder {self}, but {other_what} with {other}; "
-                "features of different encoders cannot be combined: extract them again with one encoder"
+                "features of different encoders cannot be combined: extract them again with the same encoder"
             )
 
     def __str__(self) -> str:

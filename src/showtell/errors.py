@@ -45,20 +45,20 @@ class Interrupted(ShowtellError):
 
 
 class JobError(ShowtellError):
-    """A job on a Ray cluster stopped before its end. The same command resumes it."""
+    """A job on a Ray cluster stopped before it was complete. Running the same command again resumes it."""
 
 
 class MissingExtra(ShowtellError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str):
-        super().__init__(f"{feature} needs more packages; install them with: pip install 'showtell[{extra}]'")
+        super().__init__(f"{feature} needs additional packages; install them with: pip install 'showtell[{extra}]'")
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message of an error on one line; that of an OSError starts with the file name."""
+    """Return the message of an error on one line. For an OSError, the message starts with the file name."""
     if isinstance(error, OSError) and error.filename:
-        # If renaming failed, the second name is the one that the user knows.
+        # If renaming failed, the second name is the target, which the user knows.
         return f"{error.filename2 or error.filename}: {error.strerror}"
     return str(error)
 
@@ -68,8 +68,8 @@ def import_extra(module: str, feature: str, extra: str) -> Any:
 
     Args:
         module: the module to import.
-        feature: what needs it, for the error message.
-        extra: the extra of showtell that installs it.
+        feature: the feature that needs it, for the error message.
+        extra: the showtell extra that installs it.
 
     Raises:
         MissingExtra: if it is not installed.

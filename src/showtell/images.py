@@ -21,17 +21,17 @@ from showtell.utils.threads import parallel_map
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 RAW_SUFFIXES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".dng", ".pef", ".srw"})
-# Just below Pillow's own limit, so that this one applies.
+# Just below Pillow's own limit, so that this limit applies first.
 MAX_PIXELS = 175_000_000
 MAX_SIZE = 10_000
-# Decoded images that wait per thread: enough to keep the encoder busy, few enough to keep memory flat.
+# Maximum number of decoded images that wait per thread: enough to keep the encoder busy without using much memory.
 DECODED_AHEAD = 8
 # Larger images are decoded one at a time, because most formats need several times their size in memory.
 LARGE_IMAGE_PIXELS = 25_000_000
 _large_image_lock = Lock()
 
 _HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
-# RAW files of Canon (CR3), Fujifilm, Olympus and Panasonic; those of other makers start like a TIFF.
+# RAW files of Canon (CR3), Fujifilm, Olympus and Panasonic. RAW files of other makers start like TIFF files.
 _RAW = re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
 
 _Item = TypeVar("_Item")
@@ -59,11 +59,11 @@ _TURNS: dict[int | None, Image.Transpose] = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the input of an encoder. Feature files, runs and bundles record it.
+    """The preprocessing of images for an encoder. Feature files, runs and bundles record it.
 
     Attributes:
         size: height and width of the result in pixels.
-        resize: "squash" scales both sides to `size`; "crop" keeps the aspect ratio and takes the centre.
+        resize: "squash" scales both sides to `size`; "crop" keeps the aspect ratio and crops the centre.
         interpolation: "bilinear", "bicubic" or "lanczos", each with antialiasing, as Pillow implements them.
 
     Raises:
@@ -100,7 +100,7 @@ class Preprocess:
         return self(decode(source, at_least=self.size))
 
     def load_all(self, sources: Iterable[ImageSource]) -> Iterator["np.ndarray | ImageError"]:
-        """Decode many images in order, ahead of time in threads; yield the error of an image that cannot be read."""
+        """Decode images in background threads, and yield them in order. Yield an ImageError for an unreadable image."""
 
         def load(source: ImageSource) -> np.ndarray | ImageError:
             try:
@@ -115,13 +115,13 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
     """Decode an image to RGB, upright by its EXIF orientation, with transparency over white.
 
     Args:
-        source: any `ImageSource`. Of an animation, the first frame is used.
+        source: any `ImageSource`. For an animation, the first frame is used.
         at_least: if given, a JPEG may be decoded at a reduced scale with at least this many pixels per side, which is
             several times faster.
 
     Raises:
         ImageError: if the file does not exist, is not an image, is damaged, or has more than MAX_PIXELS pixels.
-        TypeError: if the source has another type.
+        TypeError: if the source is not an `ImageSource`.
     """
     source = read_source(source)
     if isinstance(source, np.ndarray):
@@ -139,7 +139,7 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{name}: {_describe_unknown_format(source)}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
+        raise ImageError(f"{name}: too large: more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
         raise ImageError(f"{name}: too large for the memory of this machine") from None
     except Exception as error:  # decoders raise any exception on damaged input
@@ -157,14 +157,17 @@ def read_source(source: ImageSource) -> Path | bytes | Image.Image | np.ndarray:
         case bytearray() | memoryview():
             return bytes(source)
     if callable(getattr(source, "read", None)):
-        return source.read()
+        content = source.read()
+        if isinstance(content, bytes):
+            return content
+        raise TypeError("not a binary file: open image files with mode 'rb'")
     raise TypeError(
         f"not an image source: {type(source).__name__}. Pass a path, bytes, a binary file, a PIL image or an array"
     )
 
 
 def open_image(source: Path | bytes) -> Image.Image:
-    """Read the header of an image file without decoding it; HEIC needs pillow-heif. Raises what Pillow raises."""
+    """Read the header of an image file without decoding it; HEIC needs pillow-heif. Raises Pillow's errors."""
     try:
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     except UnidentifiedImageError:
@@ -181,9 +184,9 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 
 def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image.Image:
     if image.format == "EPS":
-        raise ImageError(f"{name}: EPS is a program, and is not run; export it as PNG first")
+        raise ImageError(f"{name}: EPS files are not supported, because they are programs; export the image as PNG")
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+        raise ImageError(f"{name}: too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
     if at_least is not None:
         image.draft("RGB", (at_least, at_least))
     with _large_image_lock if image.width * image.height > LARGE_IMAGE_PIXELS else nullcontext():
@@ -193,10 +196,10 @@ def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image
 
 def _describe_non_file(path: Path) -> str:
     if path.is_dir():
-        return "a folder, not an image" if os.access(path, os.R_OK | os.X_OK) else "a folder that may not be read"
+        return "a folder, not an image" if os.access(path, os.R_OK | os.X_OK) else "a folder without read permission"
     if path.exists():
-        return "not a file"
-    return "a link to a file that is not there" if path.is_symlink() else "no such file"
+        return "not a regular file"
+    return "broken symbolic link" if path.is_symlink() else "no such file"
 
 
 def _describe_unknown_format(source: Path | bytes | Image.Image) -> str:
@@ -204,17 +207,17 @@ def _describe_unknown_format(source: Path | bytes | Image.Image) -> str:
     if not head:
         return "the file is empty"
     if _HEIC.match(head) and _has_heic_decoder():
-        return "damaged or unreadable (its decoder knows no such HEIC)"
+        return "damaged or unreadable (the HEIC decoder does not support it)"
     if _HEIC.match(head):
-        return "HEIC needs a decoder; pip install 'showtell[heic]', or export it as JPEG first"
+        return "HEIC needs a decoder; install it with: pip install 'showtell[heic]', or export the image as JPEG"
     if _RAW.match(head):
-        return "camera RAW cannot be read; export it as JPEG first"
-    return "not an image in a format that can be read here"
+        return "camera RAW files are not supported; export the image as JPEG"
+    return "not an image, or an unsupported image format"
 
 
 @cache
 def _has_heic_decoder() -> bool:
-    """Register the HEIC decoder of pillow-heif with Pillow, if it is installed."""
+    """Register the HEIC decoder of pillow-heif with Pillow. Return False if pillow-heif is not installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -257,10 +260,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def find_images(
     paths: Iterable[str | Path], recursive: bool = True, suffixes: Container[str] = SUFFIXES
 ) -> Iterator[Path]:
-    """Yield the given files, and for each folder the files in it with a known suffix, sorted by name.
+    """Yield the given files. For each given folder, yield its files with a known suffix, sorted by name.
 
-    A given file is yielded even if it does not exist or is not an image, so that decoding it reports the error. The
-    same holds for a folder that cannot be listed. Hidden files and folders are skipped.
+    A given file is yielded even if it does not exist or is not an image, so that decoding it reports the error. For the
+    same reason, a folder that cannot be listed is yielded itself. Hidden files and folders are skipped.
 
     Args:
         paths: files and folders.
@@ -295,7 +298,7 @@ def list_images(folder: Path) -> list[tuple[str, Path]]:
     """
     images = [(path.relative_to(folder).as_posix(), path) for path in find_images([folder])] if folder.is_dir() else []
     if not images:
-        raise ImageError(f"{str(folder)!r}: no folder with images")
+        raise ImageError(f"{str(folder)!r}: no such folder, or no images in it")
     return images
 
 

@@ -68,7 +68,7 @@ class EncoderConfig:
 
     encoder: str = _setting("efficientnet_lite2", "Image encoder.")
     encoder_weights: str = _setting("imagenet", "Encoder weights: imagenet, none (random), or a weights file.")
-    grid: bool = _setting(False, "Keep the grid of features instead of averaging it.")
+    grid: bool = _setting(False, "Keep the feature grid instead of averaging over it.")
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ class TrainingConfig:
     checkpoint_every: int = _setting(500, "Number of steps between checkpoints.")
     sample_every: int = _setting(1000, "Number of steps between sample captions of 32 random validation images.")
     validation_images: int = _setting(1000, "Number of validation images to caption after each epoch.")
-    beam_size: int = _setting(3, "Beam width for validation, and default of the bundle.")
+    beam_size: int = _setting(3, "Beam width for validation; also the default of the bundle.")
     length_penalty: float = _setting(
         0.7,
-        "Length penalty for validation, and default of the bundle: alpha in log-probability / length ** alpha; "
-        "0 for none.",
+        "Length penalty for validation: alpha in log-probability / length ** alpha; 0 for none. Also the default of "
+        "the bundle.",
     )
     no_repeat_ngram_size: int = _setting(
-        0, "Size of n-grams that may not repeat in a caption, and default of the bundle; 0 for no limit."
+        0, "Size of n-grams that may not repeat in a caption; 0 for no limit. Also the default of the bundle."
     )
     seed: int = _setting(0, "Random seed.")
 

@@ -177,7 +177,7 @@ class Vocabulary:
         parts = _split_words(self.tokenizer, word) if self.kind == "word" else list(_to_characters(word)[1:])
         if len(parts) != 1:
             unit = "word" if self.kind == "word" else "character, and the model uses characters (tokenizer char)"
-            raise ConfigurationError(f"{word!r} is not one {unit}; pass one at a time")
+            raise ConfigurationError(f"{word!r} is not a single {unit}; pass one at a time")
         token_id = self.tokenizer.token_to_id(parts[0])
         if token_id is None:
             raise ConfigurationError(f"{word!r} is not among the {len(self):,} {self.unit} of the model's vocabulary")
@@ -215,13 +215,13 @@ class Vocabulary:
 
 
 def _split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
-    """Return the words of a caption as `tokenizer` looks them up."""
+    """Split a caption into words in the same way as `tokenizer`."""
     normal = tokenizer.normalizer.normalize_str(caption)
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
 
 def _to_characters(word: str) -> str:
-    """Return the characters that are looked up for a part of a caption between two spaces."""
+    """Return the characters of a whitespace-separated part of a caption, with the word-start mark in front."""
     return WORD_START + normalizers.NFC().normalize_str(word).removeprefix(WORD_START)
 
 

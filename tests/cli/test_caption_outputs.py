@@ -100,7 +100,7 @@ def test_ctrl_c_completes_images_in_progress_and_prints_the_command_that_resumes
     _, errors = process.communicate(timeout=60)
     done = len(read_json_lines(lines))
     assert process.returncode == 130 and 20 <= done < 3000 and "Traceback" not in errors
-    assert "Ctrl-C again stops at once" in errors
+    assert "press Ctrl-C again to stop immediately" in errors
     (hint,) = re.findall(r"stopped after (\d+) of 3000 images; resume with: showtell (.*)", errors)
     assert int(hint[0]) == done and shlex.split(hint[1]) == arguments
     for path in sorted(folder.iterdir())[done + 20 :]:
@@ -178,7 +178,7 @@ def test_caption_lengths_and_forbidden_words(showtell, looking_bundle, night_ima
     assert len(showtell(*command, "--min-words", 4).stdout.split()) >= 4
     for arguments, message in [
         (["--forbid", "zebra"], "'zebra' is not among the 6 words"),
-        (["--forbid", "a dog"], "'a dog' is not one word"),
+        (["--forbid", "a dog"], "'a dog' is not a single word"),
         (["--forbid", "<end>"], "'<end>' is not among"),
         (["--max-words", 0], "max_length must be 1 to 10000"),
         (["--min-words", 3, "--max-words", 2], "--min-words 3 is larger than --max-words 2"),

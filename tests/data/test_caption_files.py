@@ -357,9 +357,12 @@ def test_an_unknown_format_is_rejected(write):
     [
         (
             {"trainImages.txt": "a.jpg", "devImages.txt": "c.jpg\na.jpg"},
-            r"trainImages\.txt: line 1: 'a.jpg' is also in the list of val",
+            r"trainImages\.txt: line 1: 'a.jpg' is also in the list of split val",
         ),
-        ({"trainImages.txt": "a\nb\n"}, r"trainImages\.txt: no line is the name .*expected names such as 'a\.jpg'"),
+        (
+            {"trainImages.txt": "a\nb\n"},
+            r"trainImages\.txt: the list contains no captioned image; expected names such as 'a\.jpg'",
+        ),
         (
             {"devImages.txt": "a.jpg", "valImages.txt": "c.jpg"},
             r"valImages\.txt: devImages\.txt .* is also a list of split val",

@@ -48,7 +48,7 @@ def test_truncated_captions_are_counted():
     examples = [Example("a.jpg", ("one two three", "one two three four", "one", "1 2 3 4 5"), "train")]
     lines = build_caption_data(examples, DataConfig(max_length=5)).summary().splitlines()
     assert lines[-1] == (
-        "train: 2 of 4 captions are truncated to 3 words; set --max-length above 5 to keep more of them whole"
+        "train: 2 of 4 captions are truncated to 3 words; increase --max-length from 5 to truncate fewer"
     )
     assert "truncated" not in build_caption_data(examples, DataConfig(max_length=7)).summary()
 
@@ -136,8 +136,8 @@ def test_no_existing_file_is_overwritten(tmp_path):
     with pytest.raises(ConfigurationError, match=r"must end in \.h5"):
         require_new_captions_h5(tmp_path / "c.json")
     (tmp_path / "c.h5").touch()
-    with pytest.raises(ConfigurationError, match=r"c\.h5: exists already"):
+    with pytest.raises(ConfigurationError, match=r"c\.h5: already exists"):
         require_new_captions_h5(tmp_path / "c.h5")
     (tmp_path / "d_vocab.json").write_text('{"my": "file"}')
-    with pytest.raises(ConfigurationError, match=r"d_vocab\.json: exists already"):
+    with pytest.raises(ConfigurationError, match=r"d_vocab\.json: already exists"):
         write_captions_h5(tmp_path / "d.h5", build_caption_data(EXAMPLES, DataConfig()), "")

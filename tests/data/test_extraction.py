@@ -90,7 +90,7 @@ def test_a_finished_file_is_neither_extracted_again_nor_overwritten(noise_images
         (again, images[1:], "float16"),
         (again, images, "float32"),
     ):
-        with pytest.raises(FeatureError, match="exists already, with features of other images"):
+        with pytest.raises(FeatureError, match="already exists, with other images"):
             extract_features(part, encoder, tmp_path / "f.npy", dtype)
 
 

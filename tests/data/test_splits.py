@@ -46,7 +46,7 @@ def test_holdout_depends_on_names_and_is_stable_when_the_data_set_grows():
 
 def test_holdout_rejects_examples_with_splits_and_invalid_shares():
     examples = [Example("a.jpg", ("A",)), Example("b.jpg", ("B",), "train")]
-    with pytest.raises(ConfigurationError, match="in a split already"):
+    with pytest.raises(ConfigurationError, match="already have a split"):
         split_holdout(examples)
     for share in (0, 1, -0.1, float("nan")):
         with pytest.raises(ConfigurationError, match="above 0 and below 1"):

@@ -81,7 +81,7 @@ def test_images_use_the_chosen_font():
 
 def test_a_file_that_is_not_a_font_is_refused(tmp_path):
     (tmp_path / "font.ttf").write_bytes(b"no")
-    with pytest.raises(ConfigurationError, match=r"font\.ttf: not a font"):
+    with pytest.raises(ConfigurationError, match=r"font\.ttf: not a readable font"):
         Fonts(tmp_path / "font.ttf")
     with pytest.raises(ConfigurationError, match=r"absent\.ttf: no such font"):
         Fonts(tmp_path / "absent.ttf")
@@ -91,7 +91,7 @@ def test_the_font_option(showtell, tmp_path, looking_bundle):
     refused = showtell("caption", PHOTO, "--font", "DejaVuSans.ttf", status=2)
     assert "--font has no effect without --annotate" in refused.stderr
     refused = showtell("caption", PHOTO, "--annotate", tmp_path / "out", "--font", PHOTO, status=2)
-    assert refused.stderr.startswith(f"error: {PHOTO}: not a font") and not (tmp_path / "out").exists()
+    assert refused.stderr.startswith(f"error: {PHOTO}: not a readable font") and not (tmp_path / "out").exists()
     name = font_with("a dog")
     arguments = ["caption", PHOTO, "--model", looking_bundle]
     for folder, font in (("plain", []), ("chosen", ["--font", name])):

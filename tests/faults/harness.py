@@ -297,7 +297,7 @@ def start_twice(case: Case, folder: Path, undisturbed: Undisturbed, number: int)
     errors = [process.communicate(timeout=300)[1] for process in processes]
     statuses = [process.returncode for process in processes]
     require(0 in statuses and "Traceback" not in "".join(errors), "\n".join(errors))
-    refused = ["another showtell is writing it" in text for text in errors]
+    refused = ["another showtell process is writing it" in text for text in errors]
     for status, text, is_refused in zip(statuses, errors, refused, strict=True):
         require(status == 0 or is_refused or any(message in text for message in DONE_BEFORE), text)
     return any(refused)

@@ -65,7 +65,7 @@ def test_second_command_on_a_locked_output_is_refused(data, tmp_path):
         before = sorted(path.name for path in (tmp_path / name).iterdir())
         with exclusive_lock(output):
             error = error_line(run(*command))
-        assert error.startswith(f"error: {output}: another showtell is writing it"), error
+        assert error.startswith(f"error: {output}: another showtell process is writing it"), error
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == before
 
 

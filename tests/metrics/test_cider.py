@@ -98,7 +98,7 @@ def test_with_the_frequencies_of_a_data_set_its_images_score_as_in_the_whole_set
     + [f'{{"images": 2, "counts": {counts}}}' for counts in ("[1]", '{"a": 3}', '{"a": "1"}', '{"": 1}')],
 )
 def test_invalid_json_is_rejected_in_one_line(content):
-    with pytest.raises(ShowtellError, match="not document frequencies") as error:
+    with pytest.raises(ShowtellError, match="invalid document frequencies") as error:
         DocumentFrequencies.from_json(content)
     assert "\n" not in str(error.value)
 

@@ -34,8 +34,8 @@ def test_scores_are_multiplied_by_a_hundred():
         ({}, {}, "no references"),
         ({"a.jpg": "a dog"}, REFERENCES, r"1 of 2 images, such as 'b\.jpg', lack a caption"),
         ({"a.jpg": "", "b.jpg": "", "c.jpg": ""}, REFERENCES, r"1 of 3 images, such as 'c\.jpg', lack references"),
-        ({"a.jpg": "a dog"}, {"a.jpg": []}, r"'a\.jpg'.*none has a word"),
-        ({"a.jpg": "a dog"}, {"a.jpg": ["", "."]}, r"'a\.jpg'.*none has a word"),
+        ({"a.jpg": "a dog"}, {"a.jpg": []}, r"'a\.jpg'.*no reference contains a word"),
+        ({"a.jpg": "a dog"}, {"a.jpg": ["", "."]}, r"'a\.jpg'.*no reference contains a word"),
         ({"a.jpg": "a dog"}, {"a.jpg": "a dog"}, r"'a\.jpg'.*list of captions"),
     ],
 )

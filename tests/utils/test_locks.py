@@ -37,7 +37,7 @@ def hold(output):
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     output = tmp_path / "new" / "captions.jsonl"
     process = hold(output)
-    message = f"{output}: another showtell is writing it; wait until it has finished, or choose another output"
+    message = f"{output}: another showtell process is writing it; wait until it ends, or choose another output"
     with pytest.raises(ConfigurationError) as error, exclusive_lock(output):
         pass
     assert str(error.value) == message

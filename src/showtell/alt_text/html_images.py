@@ -10,7 +10,7 @@ from showtell.errors import PageError
 
 IMG_TAG = re.compile(r"<img(?=[\s/>])", re.IGNORECASE)
 
-# Their content is plain text, or a script shows it later. The parser itself handles script and style.
+# The content of these tags is plain text, or a script shows it later. The parser itself handles script and style tags.
 _INERT_TAGS = frozenset({"template", "textarea", "title", "iframe", "noembed", "noframes", "xmp", "plaintext"})
 
 
@@ -18,9 +18,9 @@ class FoundImage(NamedTuple):
     """An image without alt text in the text of a page.
 
     Attributes:
-        position: where the text belongs, in characters from the start.
+        position: where to insert the alt text, in characters from the start.
         source: the address of the image.
-        is_attribute: whether the text becomes an attribute of an <img> tag.
+        is_attribute: whether the alt text becomes an attribute of an <img> tag.
     """
 
     position: int
@@ -32,7 +32,7 @@ class ImageParser(HTMLParser):
     """Collects the <img> tags without alt text.
 
     Attributes:
-        tags: line from 1, column from 0, address and attribute names of each tag.
+        tags: line (from 1), column (from 0), image address and attribute names of each tag.
 
     Raises:
         PageError: if the text cannot be parsed.
@@ -46,12 +46,12 @@ class ImageParser(HTMLParser):
         try:
             self.feed(text)
             self.close()
-        except AssertionError as error:  # some versions of the parser fail like this on invalid declarations
+        except AssertionError as error:  # some versions of the parser raise this on invalid declarations
             raise PageError(f"line {self.getpos()[0]}: invalid HTML ({error})") from None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Record an image without alt text, and keep track of inert tags and <base>."""
-        attributes = {name: value or "" for name, value in reversed(attrs)}  # the first attribute of a name counts
+        attributes = {name: value or "" for name, value in reversed(attrs)}  # of duplicates, the first counts
         if self._open_inert_tags:
             if tag == self._open_inert_tags[0]:
                 self._open_inert_tags.append(tag)

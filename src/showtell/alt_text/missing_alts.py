@@ -28,10 +28,10 @@ class MissingAlt:
 
     Attributes:
         source: the address of the image, absolute or relative to the page.
-        offset: where the text belongs, in bytes from the start of the file.
+        offset: where to insert the alt text, in bytes from the start of the file.
         line: the line of that offset, from 1.
-        is_attribute: whether the text becomes an attribute of an <img> tag. Otherwise it belongs between the brackets
-            of ![](..).
+        is_attribute: whether the alt text becomes an attribute of an <img> tag. Otherwise it is inserted between the
+            square brackets of ![](..).
     """
 
     source: str
@@ -43,15 +43,15 @@ class MissingAlt:
 def find_missing_alts(content: bytes, suffix: str) -> list[MissingAlt]:
     """Find the images without alt text in the content of an HTML or Markdown file.
 
-    An empty alt="" counts as intended, and so do attributes that hide an image from screen readers or name it.
-    Images in comments, scripts, templates and code are ignored.
+    Images with an empty alt="" are skipped as decorative. Images with attributes that name them, or hide them from
+    screen readers, are skipped too. Images in comments, scripts, templates and code are ignored.
 
     Args:
         content: the content of the file.
         suffix: its suffix, which decides between HTML and Markdown.
 
     Raises:
-        PageError: if the suffix is unknown, the encoding does not extend ASCII, or the page cannot be parsed.
+        PageError: if the suffix is unknown, the encoding is not an extension of ASCII, or the page cannot be parsed.
     """
     if suffix.lower() not in _FINDERS:
         raise PageError(f"not HTML or Markdown; the file name must end in {', '.join(sorted(_FINDERS))}")
@@ -68,13 +68,13 @@ def find_missing_alts(content: bytes, suffix: str) -> list[MissingAlt]:
 
 
 def insert_texts(content: bytes, texts: Iterable[tuple[MissingAlt, str]]) -> bytes:
-    """Return the content with alt texts inserted. Texts of whitespace are left out.
+    """Return the content with alt texts inserted. Blank texts are skipped.
 
     Args:
         content: the content in which `find_missing_alts` found the images.
         texts: pairs of an image and its text.
     """
-    # Characters that a legacy encoding may lack become character references, which both formats read.
+    # Characters that a legacy encoding may lack become character references, which both formats support.
     encoding = "utf-8" if _encoding(content) == "utf-8" else "ascii"
     parts, position = [], 0
     for missing, text in sorted(texts, key=lambda pair: pair[0].offset):

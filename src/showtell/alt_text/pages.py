@@ -20,7 +20,7 @@ class Page:
     Attributes:
         path: the file.
         content: its content.
-        missing: the images without alt text that are files, each with its path.
+        missing: the local images without alt text, each with its path.
     """
 
     path: Path

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UndescribedImage:
-    """An image without a proposal, so that a person has to write the text.
+    """An image without a proposed text. A person has to write the text.
 
     Attributes:
         missing: the image.
@@ -45,7 +45,7 @@ class Proposal:
     undescribed: tuple[UndescribedImage, ...]
 
     def content(self) -> bytes:
-        """Return the content of the page with the texts."""
+        """Return the content of the page with the texts inserted."""
         return insert_texts(self.page.content, self.texts)
 
 
@@ -53,7 +53,7 @@ def read_pages(paths: Iterable[Path]) -> tuple[list[Page], list[str]]:
     """Read HTML and Markdown files, and return them with the errors of files that cannot be read.
 
     Args:
-        paths: files and folders. A folder, or the folder of a file, is the root of its website.
+        paths: files and folders. The root of the website is the given folder, or the folder of the given file.
     """
     pages: dict[Path, Page] = {}
     errors = []

@@ -1,6 +1,6 @@
 """The command line: parse, call, print.
 
-Exit status 0: all done. 1: some inputs failed, the rest is done. 2: nothing could be done. 130: stopped by Ctrl-C.
+Exit status 0: success. 1: some inputs failed, the others are done. 2: error. 130: interrupted by Ctrl-C.
 Results go to standard output, everything else to standard error.
 """
 
@@ -22,8 +22,8 @@ from showtell.errors import Interrupted, ShowtellError, describe_error
 app = typer.Typer(
     name="showtell",
     help="Caption images offline, and train captioners on your own images.",
-    epilog="Results go to standard output, everything else to standard error. Exit status: 0 all done, 1 some inputs "
-    "failed, 2 nothing could be done, 130 interrupted by Ctrl-C.",
+    epilog="Results go to standard output, everything else to standard error. Exit status: 0 success, 1 some inputs "
+    "failed, 2 error, 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -46,7 +46,7 @@ def main() -> NoReturn:
         fail(str(error), INTERRUPTED)
     except ShowtellError as error:
         fail(str(error))
-    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
+    except BrokenPipeError:  # the program that reads our output has closed it, as `head` does
         sys.stderr.close()
         sys.exit(2)
     except OSError as error:
@@ -56,8 +56,8 @@ def main() -> NoReturn:
 
 
 def _configure_pillow() -> None:
-    """Set what a program may set for its whole process, but a library may not."""
-    # Pillow returns large blocks to the system; every thread keeps the small ones that it used.
+    """Apply settings for the whole process, which a library must not change."""
+    # Pillow returns large blocks of memory to the system, but every thread keeps the small blocks that it used.
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
     # Broken metadata and large images are handled by showtell.images.
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")

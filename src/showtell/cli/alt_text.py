@@ -27,13 +27,14 @@ def alt_text(
     write: Annotated[bool, typer.Option("--write", help="Write the texts into the files.")] = False,
     model: Models = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Propose no text for images whose caption has a lower confidence.")
+        float, typer.Option(min=0, max=1, help="Minimum confidence of a caption to be proposed as alt text.")
     ] = 0.5,
 ) -> None:
     """Propose alt texts for web pages, and print them as a diff.
 
-    Images without an alt attribute in HTML and `![](image.jpg)` in Markdown get a text. Decorative images (alt="") and
-    remote images are skipped. Addresses that start with a slash are relative to the folder that is passed.
+    Covers HTML images without an alt attribute, and `![](image.jpg)` in Markdown.
+    Decorative images (alt="") and remote images are skipped.
+    Image addresses that start with a slash are relative to the given folder.
     """
     from showtell.alt_text import propose_texts, read_pages
     from showtell.inference.captioner import Captioner

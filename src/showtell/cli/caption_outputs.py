@@ -34,7 +34,7 @@ class OutputOptions:
     font: Path | None = None
 
     def check(self, has_attention: bool, n_best: int) -> None:
-        """Raise ConfigurationError if options contradict each other, the model or the number of captions."""
+        """Raise ConfigurationError if options conflict with each other, the model or the number of captions."""
         if self.attention and not has_attention:
             raise ConfigurationError("--attention needs a model with attention; choose another one with --model")
         if self.font and not self.draws:
@@ -101,7 +101,7 @@ class PrintedText(Output):
 
     Args:
         with_paths: print the path before each caption.
-        only_needs_review: print captions that need review only.
+        only_needs_review: print only captions that need review.
     """
 
     def __init__(self, with_paths: bool, only_needs_review: bool):

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 def caption(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATHS", help="Images, and folders of images. Use - to read paths from standard input."),
+        typer.Argument(metavar="PATHS", help="Images and folders of images. Use - to read paths from standard input."),
     ],
     model: Models = None,
     strategy: DecodingStrategy = "beam",
@@ -69,14 +69,14 @@ def caption(
     ] = None,
     attention: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write attention maps to a new folder: where the model looked for each word."),
+        typer.Option(metavar="DIR", help="Write attention maps, which show where the model looked, to a new folder."),
     ] = None,
     font: Font = None,
 ) -> None:
     """Caption images.
 
-    With --jsonl, --csv or --sidecar, images that have a caption in all of these outputs are skipped.
-    Use `showtell ray caption` for addresses, .tar and .parquet files, and many machines.
+    With --jsonl, --csv or --sidecar, images that already have a caption in all of these outputs are skipped.
+    Use `showtell ray caption` for URLs, .tar and .parquet files, and clusters.
     """
     from showtell.cli.caption_outputs import OutputOptions
     from showtell.inference.captioner import Captioner
@@ -102,7 +102,7 @@ def caption(
     if job.skipped:
         total = plural(len(images), "image")
         logger.info("skipped %d of %s: already captioned; use --overwrite to replace the captions", job.skipped, total)
-    # Printed captions show the progress on a terminal.
+    # A progress bar is not needed if the captions are printed on the terminal.
     is_quiet = outputs.is_resumable or (sys.stderr.isatty() and not sys.stdout.isatty() and not is_single_image)
     _run(job, show_progress=is_quiet)
     for note in outputs.fonts.notes if outputs.draws else ():
@@ -114,12 +114,12 @@ def caption(
 
 
 def _find_images(paths: Sequence[str], recursive: bool) -> list[Path]:
-    """Return the images in files and folders. Camera RAW files in folders are left out with a warning."""
+    """Return the images in files and folders. Camera RAW files in folders are skipped with a warning."""
     from showtell.images import RAW_SUFFIXES, SUFFIXES, find_images
 
     for path in paths:
         if "://" in path or (Path(path).suffix in (".tar", ".parquet") and os.path.isfile(path)):  # noqa: PTH113
-            raise ConfigurationError(f"{path}: addresses, .tar and .parquet files need `showtell ray caption`")
+            raise ConfigurationError(f"{path}: URLs, .tar and .parquet files need `showtell ray caption`")
     images = list(find_images(paths, recursive, SUFFIXES | RAW_SUFFIXES))
     raw = {path for path in images if path.suffix.lower() in RAW_SUFFIXES} - set(map(Path, paths))
     if raw:
@@ -140,7 +140,7 @@ def _run(job: "CaptionJob", show_progress: bool) -> None:
 
 
 def _log_stop() -> None:
-    logger.info("stopping after the images in progress; Ctrl-C again stops at once")
+    logger.info("stopping after the images in progress; press Ctrl-C again to stop immediately")
 
 
 def _exit_unless_complete(job: "CaptionJob", resume_hint: str) -> None:

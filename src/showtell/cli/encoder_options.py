@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from showtell.encoder import Encoder
     from showtell.training.warm_start import WarmStart
 
-EncoderName = Annotated[str, typer.Option(help="Name of the encoder; an unknown name lists all encoders.")]
-EncoderWeights = Annotated[str, typer.Option(help="imagenet, none, or a weights file.")]
-Grid = Annotated[bool, typer.Option("--grid", help="Keep the grid of cells instead of their mean.")]
+EncoderName = Annotated[str, typer.Option(help="Image encoder. Pass an unknown name to list all encoders.")]
+EncoderWeights = Annotated[str, typer.Option(help="Encoder weights: imagenet, none (random), or a weights file.")]
+Grid = Annotated[bool, typer.Option("--grid", help="Keep the feature grid instead of averaging over it.")]
 FeatureDtype = Annotated[Literal["float16", "float32"], typer.Option(help="Data type of the features.")]
 PreparedCaptions = Annotated[
     Path | None,
-    typer.Option("--captions", metavar="FILE", help="captions.h5: extract only the images of a split, in its order."),
+    typer.Option("--captions", metavar="FILE", help="captions.h5 file. Extract only the images of its --split."),
 ]
-PreparedSplit = Annotated[Literal["train", "val"], typer.Option("--split", help="Split of --captions.")]
+PreparedSplit = Annotated[Literal["train", "val"], typer.Option("--split", help="Split of --captions to extract.")]
 
 
 def encoder_loader(config: EncoderConfig, start_from: Path | None) -> "Callable[[], Encoder]":

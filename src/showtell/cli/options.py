@@ -21,7 +21,7 @@ Models = Annotated[
 ]
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--images", help="Folder of the images. Use it twice if training and validation have one each."),
+    typer.Option("--images", help="Image folder. Use it twice if training and validation have separate folders."),
 ]
 Images = Annotated[Path, typer.Option(help="Folder of the images that the captions refer to.", file_okay=False)]
 CaptionFormat = Annotated[
@@ -29,7 +29,7 @@ CaptionFormat = Annotated[
     typer.Option("--format", help="Format of the caption file.", show_default="detected"),
 ]
 StartFrom = Annotated[
-    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Bundle or run to continue training from.")
+    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Bundle or run that the training starts from.")
 ]
 Font = Annotated[
     Path | None,

@@ -59,11 +59,11 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Maximum number of workers.", show_default="as many as fit", rich_help_panel=_CLUSTER),
 ]
-Cpus = Annotated[float, typer.Option(min=0, help="CPUs, and threads, per worker.", rich_help_panel=_CLUSTER)]
+Cpus = Annotated[float, typer.Option(min=0, help="CPUs and threads per worker.", rich_help_panel=_CLUSTER)]
 Gpus = Annotated[float, typer.Option(min=0, help="GPUs per worker, for Keras encoders.", rich_help_panel=_CLUSTER)]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Images per batch.", show_default="as without Ray", rich_help_panel=_CLUSTER),
+    typer.Option(min=1, help="Images per batch.", show_default="same as without Ray", rich_help_panel=_CLUSTER),
 ]
 ShardSize = Annotated[int, typer.Option(min=1, help="Images per result file.", rich_help_panel=_CLUSTER)]
 TableFormat = Annotated[Literal["parquet", "jsonl"], typer.Option("--format", help="Format of the results.")]
@@ -75,7 +75,7 @@ def caption(
         list[str],
         typer.Argument(
             metavar="PATHS",
-            help="Images, .tar and Parquet files, folders of them, or URLs; - reads paths from standard input.",
+            help="Images, .tar files, Parquet files, folders, or URLs. Use - to read paths from standard input.",
         ),
     ],
     output: Results,
@@ -116,9 +116,7 @@ def caption(
 def extract(
     images: Annotated[
         str,
-        typer.Argument(
-            help="Folder or URL of images, .tar or Parquet files; or one such file; - reads paths from standard input."
-        ),
+        typer.Argument(help="Image, .tar file, Parquet file, folder, or URL. Use - to read paths from standard input."),
     ],
     output: Results,
     encoder: EncoderName = EncoderConfig.encoder,
@@ -154,7 +152,7 @@ def _load_ray(address: str | None, workers: int | None, cpus: float, gpus: float
     from showtell.ray.jobs import WorkerPool
 
     if not cpus and not gpus:
-        raise ConfigurationError("--cpus must be more than 0, unless --gpus is")
+        raise ConfigurationError("--cpus must be greater than 0, unless --gpus is greater than 0")
     return WorkerPool(address, workers, cpus, gpus)
 
 
@@ -175,7 +173,7 @@ def _run_job(work: "Work", shards: "list[Shard]", output: str, pool: "WorkerPool
 
 
 def _urls_and_root(images: str, captions: Path | None, split: Literal["train", "val"]) -> tuple[Iterable[str], str]:
-    """Return what to read, and the prefix of the paths that is not part of the image names in a feature file."""
+    """Return the paths or URLs to read, and the prefix to remove from them to get image names for a feature file."""
     if images == "-":
         return read_paths(["-"]), ""
     root = images.rstrip("/") + "/"

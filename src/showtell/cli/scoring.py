@@ -24,7 +24,7 @@ def evaluate(
     meteor: Annotated[bool, typer.Option("--meteor", help="Also compute METEOR; needs Java.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="New folder for scores per image and a sheet of captions."),
+        typer.Option("--output", "-o", metavar="DIR", help="New folder for scores per image and a sheet of images."),
     ] = None,
     font: Font = None,
 ) -> None:
@@ -70,7 +70,7 @@ def evaluate(
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Bundle to calibrate.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="New folder, or new file ending in .zip.")
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Bundle to write: a new folder or .zip file.")
     ],
     captions: Annotated[Path, typer.Option(help="Caption file with reference captions and a training split.")],
     images: Images,
@@ -78,7 +78,7 @@ def calibrate(
     format_: CaptionFormat = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="New file for reliability charts.")] = None,
 ) -> None:
-    """Add a calibrated confidence to a bundle, and measure it by cross-validation."""
+    """Add a calibrated confidence to a bundle, and measure its reliability by cross-validation."""
     from showtell.errors import BundleError, ConfigurationError
     from showtell.evaluation.calibration import calibrate as calibrate_captioner
     from showtell.evaluation.calibration import require_sklearn

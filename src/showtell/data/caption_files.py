@@ -9,7 +9,7 @@ from pathlib import Path
 from showtell.data.formats import READERS, Row, detect_format, numbered_lines, shorten
 from showtell.errors import CaptionFileError, ConfigurationError
 
-# The split names in caption files and names of image lists -> the split.
+# Split name in a caption file, or in the name of an image list -> split.
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "restval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -52,7 +52,7 @@ def read_caption_file(
     - "csv" (separated by `,`, `;` or `|`), "tsv" and "jsonl": a file name, a caption and an optional split per row.
       Columns have common names such as file_name, caption and split. In JSON Lines a caption may be a list.
 
-    Captions without a letter or digit are skipped, and so are images without any other caption.
+    Captions without a letter or digit are skipped. Images that have no other captions are skipped too.
 
     Args:
         path: the file, or a folder with a metadata.csv or metadata.jsonl (Hugging Face imagefolder).
@@ -151,7 +151,8 @@ def _set_split(splits: dict[str, str], image: str, name: str, location: str) -> 
     previous = splits.setdefault(image, split)
     if split != previous:
         raise CaptionFileError(
-            f"{location}: {shorten(image)} is in split {split}, but was in {previous} before; expected one split"
+            f"{location}: {shorten(image)} is in split {split}, but was in {previous} before; expected one split per "
+            "image"
         )
 
 
@@ -203,9 +204,9 @@ def _apply_lists(examples: Sequence[Example], lists: Mapping[str, str | Path]) -
             ]
             for location, image in images:
                 if splits.setdefault(image, split) != split:
-                    raise CaptionFileError(f"{location}: {shorten(image)} is also in the list of {splits[image]}")
+                    raise CaptionFileError(f"{location}: {shorten(image)} is also in the list of split {splits[image]}")
             if not any(image in captioned for _, image in images):
                 raise CaptionFileError(
-                    f"no line is the name of a captioned image; expected names such as {shorten(examples[0].image)}"
+                    f"the list contains no captioned image; expected names such as {shorten(examples[0].image)}"
                 )
     return [replace(example, split=splits[example.image]) for example in examples if example.image in splits]

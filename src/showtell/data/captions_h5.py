@@ -1,12 +1,12 @@
-"""The captions.h5 format: padded token ids of captions with the row of each caption's image.
+"""The captions.h5 format: padded token ids of captions, and the image row of each caption.
 
 The layout is that of Stanford CS231n's `coco_captioning` data set and of the 2017 tutorial based on it, so each project
 can read the files of the others. `train_captions` and `val_captions` hold the token ids (M, T) int32, and
 `train_image_idx` and `val_image_idx` (CS231n: `.._idxs`) the image rows (M,). The vocabulary is in the JSON file
 `NAME_vocab.json` in the same folder, with the keys `word_to_idx` and `idx_to_word`.
 
-showtell adds the image file names in row order and the original captions of each split, and the vocabulary and the
-source as attributes. All of these are optional when reading.
+For each split, showtell adds the image file names in row order and the original captions. It adds the vocabulary and
+the source as attributes. All of these are optional when reading.
 """
 
 import json
@@ -80,13 +80,13 @@ class CaptionData:
         lines = [
             f"{name}: {len(split.images or ())} images, {len(split.captions)} captions, "
             f"{unknown_share:.2%} of {unit} unknown; "
-            f"{unit} per caption: {minimum} to {maximum}, median {median}, middle half {lower} to {upper}"
+            f"{unit} per caption: {minimum} to {maximum}, median {median}, interquartile range {lower} to {upper}"
         ]
         if truncated := split.count_truncated(self.vocabulary):
             length = split.captions.shape[1]
             lines.append(
                 f"{name}: {truncated} of {len(split.captions)} captions are truncated to {length - 2} {unit}; "
-                f"set --max-length above {length} to keep more of them whole"
+                f"increase --max-length from {length} to truncate fewer"
             )
         return lines
 
@@ -102,7 +102,7 @@ def build_caption_data(examples: Sequence[Example], config: DataConfig, base: Vo
     """Build the vocabulary from the training captions, and encode the captions of both splits.
 
     Args:
-        examples: images with captions; those in other splits than "train" and "val" are ignored.
+        examples: images with captions; those in splits other than "train" and "val" are ignored.
         config: tokenizer, vocabulary size, minimum count and maximum caption length.
         base: a vocabulary to extend. Its tokens keep their ids.
 
@@ -137,7 +137,7 @@ def require_new_captions_h5(path: Path) -> None:
 
 
 def _exists_error(path: Path) -> ConfigurationError:
-    return ConfigurationError(f"{path}: exists already; remove it or choose another name")
+    return ConfigurationError(f"{path}: already exists; remove it or choose another name")
 
 
 def write_captions_h5(path: str | Path, data: CaptionData, source: str) -> None:
@@ -149,12 +149,12 @@ def write_captions_h5(path: str | Path, data: CaptionData, source: str) -> None:
         source: where the captions come from, as a note for readers of the file.
 
     Raises:
-        ConfigurationError: if only the vocabulary JSON exists, and with other words.
+        ConfigurationError: if the vocabulary JSON exists without the .h5 file, and contains other words.
     """
     h5py = import_extra("h5py", "writing captions.h5", "train")
     path, words = Path(path), [*data.vocabulary.tokens]
     vocabulary = {"idx_to_word": words, "word_to_idx": {word: index for index, word in enumerate(words)}}
-    # An interrupted run may leave a vocabulary file with the same words. Any other file belongs to someone else.
+    # An interrupted run may leave a vocabulary file with the same words. Any other file must not be overwritten.
     if not path.exists() and vocabulary_path(path).exists() and not _contains(vocabulary_path(path), vocabulary):
         raise _exists_error(vocabulary_path(path))
     # The file is built in memory because HDF5 crashes on a full disk.

@@ -33,14 +33,14 @@ def extract_features(
     Images are decoded in threads while the encoder runs. Memory use does not depend on the number of images.
 
     Args:
-        images: the name and the file of each image. Rows are in this order, without the unreadable images.
+        images: the name and the file of each image. The rows have this order, without the unreadable images.
         encoder: the encoder.
         path: the file to write, NAME.npy.
         dtype: "float16" or "float32".
         progress: called after each batch with the number of images done and the total.
 
     Returns:
-        The opened features. If the file is already complete, it is opened without any other work.
+        The opened features. If the file is already complete, it is only opened.
 
     Raises:
         FeatureError: if `path` exists with other content, or no image is readable.
@@ -82,7 +82,7 @@ class FeatureWriter:
         row_shape: (G, D) for a grid, (D,) for pooled features.
 
     Raises:
-        FeatureError: if NAME.json exists, but no partial file; when leaving the block, if no image was readable.
+        FeatureError: if NAME.json exists without a partial file, or if no image was readable (when leaving the block).
     """
 
     def __init__(self, path: Path, names: Sequence[str], encoder: EncoderInfo, dtype: str):
@@ -114,8 +114,8 @@ class FeatureWriter:
         """Append the next images.
 
         Args:
-            rows: (K, G, D) features of the readable images among them.
-            errors: for each image None, or the reason why it is unreadable.
+            rows: (K, G, D) features of the readable images.
+            errors: one entry per image: None, or the reason why it is unreadable.
         """
         self._data.write(rows.astype(self._dtype).tobytes())
         self._data.flush()  # before the journal, which must never be ahead of the rows
@@ -167,7 +167,7 @@ class FeatureWriter:
         return len(self._header(rows=0)) + rows * int(np.prod(self.row_shape)) * self._dtype.itemsize
 
     def _read_results(self) -> list[tuple[str, str | None]]:
-        """Return the (name, error) pairs of an interrupted extraction; none if it was for another job."""
+        """Return the (name, error) pairs of an interrupted extraction, or an empty list if it was another job."""
         results = _read_journal(_journal_path(self._path), self._job, self._names)
         partial = partial_path(self._path)
         if not partial.exists() or partial.stat().st_size < self._data_size(results):
@@ -209,7 +209,7 @@ def _open_finished(path: Path, names: Sequence[str], encoder: EncoderInfo, dtype
     )
     if not is_same:
         raise FeatureError(
-            f"{path}: exists already, with features of other images, another encoder or another type; "
+            f"{path}: already exists, with other images, another encoder or another data type; "
             "remove it or choose another name"
         )
     return features

@@ -3,7 +3,7 @@
 `NAME.npy` holds the rows: (N, D) for pooled features, (N, G, D) for a grid. `NAME.json` records the encoder and the
 image of each row. During an extraction the rows are in `NAME.npy.partial`; see `extraction`.
 
-Features of very many images are a folder of such files, the shards `NUMBER-of-TOTAL.npy`; see the package `ray`.
+Features of large data sets are a folder of such files: the shards `NUMBER-of-TOTAL.npy`, see the package `ray`.
 """
 
 import json
@@ -26,7 +26,7 @@ class Rows(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, G, D)."""
+        """The shape (N, G, D)."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -43,7 +43,7 @@ class JoinedRows:
     """Several arrays (N_i, G, D) of one type that are indexed like one array. Only the requested rows are copied."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
-        # Indexing a plain array is ten times as fast as indexing a numpy.memmap, and the memory stays mapped.
+        # Indexing a plain array is ten times as fast as indexing a numpy.memmap, and the file stays mapped.
         self._arrays = [np.asarray(array) for array in arrays]
         self._ends = np.cumsum([len(array) for array in arrays])
         self.shape = (int(self._ends[-1]), *arrays[0].shape[1:])
@@ -154,7 +154,7 @@ def _require_all_shards(folder: Path, paths: Sequence[Path]) -> None:
     if total and len(paths) != int(total[1]):
         raise FeatureError(
             f"{folder}: only {len(paths)} of {int(total[1])} shards exist; "
-            "run the command that creates them again to resume it"
+            "run `showtell ray extract` with the same options again to resume the extraction"
         )
 
 

@@ -164,7 +164,7 @@ def _read_cells(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
                 yield f"line {line}", cells
             line = rows.line_num + 1
     except csv.Error as error:
-        raise CaptionFileError(f"line {line}: {error}; close every quotation mark, and double those in text") from None
+        raise CaptionFileError(f"line {line}: {error}; close all quotation marks, and double those in text") from None
 
 
 def _parse_json(text: str, location: str | None = None) -> Any:

@@ -51,7 +51,7 @@ def load_examples(
         The examples of the splits "train" and "val".
 
     Raises:
-        ConfigurationError: if `captions` and `split_files` are both missing or both set, or do not fit together.
+        ConfigurationError: if `captions` and `split_files` are both missing or both set, or the files are inconsistent.
         CaptionFileError: if a file cannot be read.
     """
     files = {split: file for split, file in split_files.items() if file is not None}
@@ -60,7 +60,7 @@ def load_examples(
         raise ConfigurationError("pass --captions with all captions, or --train and --val with one file per split")
     if captions is None:
         if lists or len(set(files.values())) < len(files):
-            raise ConfigurationError("--train and --val need two different caption files, and accept no image lists")
+            raise ConfigurationError("--train and --val need two different caption files, and exclude image lists")
         return [
             example
             for split, file in files.items()
@@ -103,7 +103,7 @@ def split_holdout(examples: Sequence[Example], share: float = 0.1) -> list[Examp
     if not 0 < share < 1:
         raise ConfigurationError(f"the held-out share is {share}; it must be above 0 and below 1")
     if any(example.split for example in examples):
-        raise ConfigurationError("some examples are in a split already; hold out only from examples without splits")
+        raise ConfigurationError("some examples already have a split; images can be held out only if none has one")
     count = min(max(1, round(share * len(examples))), len(examples) - 1)
     ordered = sorted((example.image for example in examples), key=lambda name: hashlib.sha256(name.encode()).digest())
     held_out = set(ordered[: max(0, count)])
@@ -129,7 +129,7 @@ def match_images(examples: Iterable[Example], folder: str | Path) -> ImageMatch:
 
 
 def select_with_images(examples: Sequence[Example], folders: Sequence[Path], skip_missing: bool) -> list[Example]:
-    """Return the examples whose image exists, and log how many do not match.
+    """Return the examples whose image exists, and log the number of mismatches.
 
     Args:
         examples: images with captions.

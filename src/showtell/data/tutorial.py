@@ -109,7 +109,7 @@ def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, re
 
 
 def _draw_background(pattern: str, random: np.random.Generator) -> Image.Image:
-    """Return a light grey image with a pattern in a darker grey, larger than the result by _SUPERSAMPLING."""
+    """Return a light grey image with a pattern in a darker grey, larger than the final image by _SUPERSAMPLING."""
     y, x = np.ogrid[: IMAGE_SIZE * _SUPERSAMPLING, : IMAGE_SIZE * _SUPERSAMPLING]
     period = _SUPERSAMPLING * random.integers(22, 34)
     match pattern:
@@ -135,7 +135,7 @@ def _draw_shape(
         attributes: size, colour and shape.
         centre: (x, y) in pixels.
         scale: factor of the size.
-        random: the source of variation in size, angle and colour.
+        random: random generator for the variation in size, angle and colour.
     """
     size, colour, shape = attributes
     radius = scale * RADII[size] * random.uniform(0.93, 1.07)

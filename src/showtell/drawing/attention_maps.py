@@ -14,7 +14,7 @@ from showtell.errors import ConfigurationError
 MAP_SIZE = 1600, 1200
 MIN_PANEL = 160, 40
 PANEL_GUTTER, WORD_SIZE, MAP_TITLE_SIZE = 24, 24, 40
-FULL_LIGHT = 4.0  # times the mean weight is fully lit; uniform attention gets a quarter of the light
+FULL_LIGHT = 4.0  # a weight of this many times the mean is fully lit; uniform attention gets a quarter of the light
 SHADE = 0.3  # share of the brightness that remains where the attention is zero
 GLOW = (90, 62, 22)
 
@@ -24,7 +24,7 @@ def attention_map(
 ) -> Image.Image:
     """Return a sheet with one panel per word that lights up the parts of the image with high attention.
 
-    The first panel is the image itself. The others show it dark and grey, and lit in proportion to the attention
+    The first panel is the image itself. The others show it dark and grey, lit in proportion to the attention
     weight. The weight is divided by the largest weight of the word, or by FULL_LIGHT times the mean weight if that is
     larger. A single cell is therefore fully lit, and uniform attention lights everything dimly. Light is interpolated
     between the centres of the cells. The grid covers the whole image, because encoders squash images to a square.
@@ -54,7 +54,7 @@ def attention_map(
 
 
 def _best_layout(size: tuple[int, int], count: int) -> tuple[int, float]:
-    """Return the number of columns and the scale that make `count` panels of a size largest within MAP_SIZE."""
+    """Return the number of columns and the largest scale at which `count` panels of this size fit into MAP_SIZE."""
     text_height = PANEL_GUTTER // 3 + Text("", WORD_SIZE, MIN_PANEL[0]).line_height
     layouts = []
     for columns in range(1, min(count, MAP_SIZE[0] // (MIN_PANEL[0] + PANEL_GUTTER)) + 1):

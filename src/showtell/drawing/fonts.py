@@ -1,4 +1,4 @@
-"""Choosing a font that has the characters of a text."""
+"""Choosing a font that contains the characters of a text."""
 
 import unicodedata
 from functools import cache
@@ -41,7 +41,7 @@ class Fonts:
             try:
                 ImageFont.truetype(file)
             except OSError as error:
-                why = f"not a font that can be read ({error})" if Path(file).exists() else "no such font"
+                why = f"not a readable font ({error})" if Path(file).exists() else "no such font"
                 raise ConfigurationError(f"{file}: {why}") from None
 
     def choose(self, text: str, size: int) -> ImageFont.FreeTypeFont:

@@ -21,7 +21,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], fonts:
     """Return a grid of thumbnails, each with its caption below it.
 
     Thumbnails keep their aspect ratio and fit into cells of one size, whose aspect ratio is the median of the images.
-    The grid is wider than high. Cells are as large as a sheet of SHEET_WIDTH pixels allows, between MIN_CELL and
+    The grid is wider than it is high. Cells are as large as a sheet of SHEET_WIDTH pixels allows, between MIN_CELL and
     MAX_CELL pixels wide.
 
     Args:

@@ -27,7 +27,7 @@ class Text:
         self.line_height = round(1.35 * font_size)
         words = text.split()
         self.lines = self._wrap(words, width)
-        # The narrowest width with the same number of lines and no more broken words balances the lines.
+        # To balance the lines, use the narrowest width that adds no lines and breaks no additional words.
         lengths = (math.ceil(self.font.getlength(word)) for word in words)
         longest = max((length for length in lengths if length <= width), default=0)
         for narrower in range(max(width // 2, longest), width, max(1, width // 40)):

@@ -13,8 +13,8 @@ def draw_title(image: Image.Image, caption: str, fonts: Fonts | None = None) -> 
     """Return an image with its caption as a title above it, wrapped to the width.
 
     Args:
-        image: an RGB image. It is scaled to a width of at least MIN_WIDTH pixels, with its aspect ratio, but no side
-            becomes longer than MAX_SIDE.
+        image: an RGB image. It is enlarged to a width of MIN_WIDTH pixels if it is narrower, and reduced if a side is
+            longer than MAX_SIDE. The aspect ratio is kept.
         caption: the title; whitespace is collapsed.
         fonts: the fonts to choose from.
     """

@@ -22,13 +22,13 @@ MIN_ACCEPTABLE_CIDER = 50.0
 MAX_CLUSTERS = 64
 MAX_TRAINING_IMAGES = 3000
 FOLDS = 5
-# The regression is used unchanged up to the distance of this share of the images.
+# The regression is used unchanged up to this quantile of the image distances.
 TRUSTED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What the confidence is computed from, and the quality that it predicts, of N captions.
+    """The inputs of the confidence, and the quality that it predicts, for N captions.
 
     Attributes:
         log_probs: (N,) mean log-probability per token.
@@ -46,12 +46,12 @@ class Signals:
         return self.ciders >= MIN_ACCEPTABLE_CIDER
 
     def select(self, rows: np.ndarray) -> "Signals":
-        """Return the signals of some captions."""
+        """Return the signals of the captions at `rows`."""
         return Signals(self.log_probs[rows], self.distances[rows], self.ciders[rows])
 
 
 def require_sklearn() -> None:
-    """Raise MissingExtra if no calibration can be fitted."""
+    """Raise MissingExtra if scikit-learn is not installed."""
     import_extra("sklearn", "fitting a calibration", "train")
 
 
@@ -144,11 +144,11 @@ def fit(signals: Signals, clusters: FeatureClusters) -> Calibration:
 
 
 def cross_validate(signals: Signals, clusters: FeatureClusters, seed: int = 0) -> Reliability:
-    """Compute the confidence of each caption by a calibration that was fitted on the other folds.
+    """Compute the confidence of each caption with a calibration that was fitted on the other folds.
 
     Args:
-        signals: as `fit` takes them.
-        clusters: as `fit` takes them.
+        signals: the same as for `fit`.
+        clusters: the same as for `fit`.
         seed: seed of the random folds.
 
     Raises:

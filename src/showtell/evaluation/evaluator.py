@@ -14,9 +14,9 @@ from showtell.metrics import DocumentFrequencies, Scores, score_captions
 
 logger = logging.getLogger(__name__)
 
-# Fewer images are too few for document frequencies of their own. On Flickr8k, CIDEr of 5, 100 and 200 random images
-# with their own document frequencies deviates by 18, 6 and 4 from that of the same captions among 1,000 images; with
-# the frequencies of 1,000 other images it deviates by 2.1, 0.6 and 0.4 (benchmarks/few_images.py).
+# Document frequencies of fewer images are unreliable. On Flickr8k, CIDEr of 5, 100 and 200 random images with their own
+# document frequencies deviates by 18, 6 and 4 from CIDEr of the same captions among 1,000 images. With the document
+# frequencies of 1,000 other images, it deviates by 2.1, 0.6 and 0.4 (benchmarks/few_images.py).
 MIN_RELIABLE_IMAGES = 200
 
 
@@ -30,7 +30,7 @@ class Evaluation:
         references: image -> reference captions.
         unreadable: image -> why it could not be read; these images are not scored.
         options: the search options.
-        frequencies: the bundle's document frequencies, if CIDEr was computed with them.
+        frequencies: the bundle's document frequencies, if CIDEr was computed with them; otherwise None.
     """
 
     scores: Scores
@@ -62,7 +62,8 @@ class Evaluation:
         if self.frequencies is not None:
             notes.append(
                 f"CIDEr uses the document frequencies of the bundle ({self.frequencies.images} images), because "
-                f"{images} images are too few for their own; compare it only with scores that use the same frequencies"
+                f"{images} images are too few to count their own; compare it only with scores that use the same "
+                "frequencies"
             )
         elif 1 < images < MIN_RELIABLE_IMAGES:
             notes.append(
@@ -79,7 +80,7 @@ class Evaluation:
 def read_split(path: Path, format: str | None, split: str) -> list[Example]:  # noqa: A002
     """Read the examples of one split of a caption file.
 
-    If the file has no splits, they are drawn as training draws them.
+    If the file has no splits, its images are split in the same way as in training.
 
     Args:
         path: the caption file.
@@ -154,7 +155,7 @@ def evaluate_captioner(
 
 
 def _bundle_frequencies(captioner: Captioner, images: int) -> DocumentFrequencies | None:
-    """Return the document frequencies of the captioner's bundles if they suit this number of images better."""
+    """Return the document frequencies of the captioner's bundles if they are more reliable than those of the images."""
     if images >= MIN_RELIABLE_IMAGES:
         return None
     available = [bundle.document_frequencies for bundle in captioner.bundles]

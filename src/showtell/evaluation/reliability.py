@@ -10,7 +10,7 @@ from showtell.errors import import_extra
 from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES
 
 BINS = 10
-# The risk among fewer than 2 % of the captions is mostly chance.
+# Below a coverage of 2 %, the risk is mostly noise.
 MIN_COVERAGE = 0.02
 SVG_SETTINGS: Any = {"svg.hashsalt": "showtell", "svg.fonttype": "none"}
 
@@ -29,18 +29,18 @@ class Reliability:
 
     @property
     def auroc(self) -> float:
-        """Area under the ROC curve: probability that an acceptable caption has a higher confidence than another."""
+        """Area under the ROC curve: probability that an acceptable caption is ranked above an unacceptable one."""
         metrics = import_extra("sklearn.metrics", "the AUROC", "train")
         return float(metrics.roc_auc_score(self.acceptable, self.confidences))
 
     @property
     def calibration_error(self) -> float:
-        """Expected calibration error: mean difference of confidence and share of acceptable captions over the bins."""
+        """Expected calibration error: mean gap between confidence and share of acceptable captions over the bins."""
         confidences, acceptable = self.bins()
         return float(np.abs(confidences - acceptable).mean())
 
     def bins(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean confidence and share of acceptable captions of BINS equal bins, by ascending confidence."""
+        """Return mean confidence and share of acceptable captions of BINS bins of equal size, in ascending order."""
         order = np.argsort(self.confidences, kind="stable")
         bins = np.array_split(order, min(BINS, len(order)))
         confidences, acceptable = (
@@ -49,7 +49,7 @@ class Reliability:
         return confidences, acceptable
 
     def risks(self) -> np.ndarray:
-        """Return (N,) the share of unacceptable captions among the 1, 2, .. N most confident captions."""
+        """Return the shares (N,) of unacceptable captions among the 1, 2, .. N most confident captions."""
         order = np.argsort(-self.confidences, kind="stable")
         return np.cumsum(~self.acceptable[order]) / np.arange(1, len(order) + 1)
 
@@ -78,7 +78,7 @@ class Reliability:
 
 
 def require_matplotlib() -> None:
-    """Raise MissingExtra if charts cannot be drawn."""
+    """Raise MissingExtra if matplotlib is not installed."""
     import_extra("matplotlib", "drawing charts", "train")
 
 
@@ -86,7 +86,7 @@ def draw_reliability(reliability: Reliability) -> str:
     """Draw the risk-coverage curve and the reliability diagram.
 
     Returns:
-        An SVG image. The same data give the same text.
+        An SVG image. The same data always gives the same text.
 
     Raises:
         MissingExtra: if matplotlib is not installed.

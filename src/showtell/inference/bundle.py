@@ -6,10 +6,11 @@
     decoder_start.onnx   features -> the arrays of the decoder state that belong to the image
     decoder_step.onnx    token and state -> log-probabilities and next state
     MODEL_CARD.md        training data, scores, limitations
-    document_frequencies.json   optional: document frequencies of n-grams, for CIDEr of a few images
+    document_frequencies.json   optional: document frequencies of n-grams, for CIDEr of small image sets
     calibration.json     optional: the calibration of the confidence
 
-Sizes and checksums are checked before anything is executed. A bundle has no pickle, and its models read no other files.
+Sizes and checksums are checked before anything is executed. A bundle contains no pickle files, and its models read no
+other files.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "pretrained" / "default"
-# The key of external weight files in an ONNX model; no model that showtell exports contains it.
+# An ONNX model with external weight files contains this key. Models that showtell exports do not.
 _EXTERNAL_DATA_KEY = b"location"
 
 
@@ -45,7 +46,7 @@ class Bundle:
     """A bundle in memory.
 
     Attributes:
-        encoder: identity of the encoder; for a quantised encoder, of the one that it was made from.
+        encoder: identity of the encoder. A quantised encoder has the identity of the original encoder.
         decoder: kind and sizes of the decoder.
         precision: "float32" or "int8".
         search_options: default decoding options.
@@ -70,14 +71,14 @@ class Bundle:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration of the confidence, if there is one. Raises BundleError if it does not fit the encoder."""
+        """The calibration of the confidence, if there is one. Raises BundleError if it does not match the encoder."""
         if "calibration.json" not in self.files:
             return None
         return Calibration.from_json(self._text("calibration.json"), self.encoder.channels)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary. Raises ShowtellError if its file is not one."""
+        """The vocabulary. Raises ShowtellError if its file is invalid."""
         return Vocabulary.from_json(self._text("vocabulary.json"))
 
     @property
@@ -198,5 +199,5 @@ def _read_checked(path: Path, name: str, size: int, expected: Mapping[str, Any],
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise BundleError(f"{path}: {name} is damaged: its checksum differs; download or export the bundle again")
     if name.endswith(".onnx") and _EXTERNAL_DATA_KEY in content:
-        raise BundleError(f"{path}: {name} refers to an external weight file, which a bundle must not; do not trust it")
+        raise BundleError(f"{path}: {name} refers to an external weight file, so do not trust this bundle")
     return content

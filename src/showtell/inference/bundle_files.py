@@ -30,7 +30,7 @@ def open_bundle_files(path: Path) -> Iterator[OpenedFiles]:
     names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
     sizes = {name: (path / name).stat().st_size for name in names}
     if MANIFEST not in names and (path / "settings.json").exists():
-        raise BundleError(f"{path}: training run, not a bundle; make a bundle of it with: showtell export")
+        raise BundleError(f"{path}: training run, not a bundle; turn it into a bundle with: showtell export")
     _check_sizes(path, sizes)
     yield sizes, lambda name: (path / name).read_bytes()
 

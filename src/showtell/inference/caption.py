@@ -16,13 +16,13 @@ class Caption:
     Attributes:
         text: the caption.
         log_prob: natural log-probability under the model, summed over the tokens and `<end>`.
-        score: `log_prob` under the length penalty; captions of an image are ranked by it.
-        tokens: the words, word pieces or characters of the caption, without spaces.
+        score: `log_prob` with the length penalty applied; captions of an image are ranked by it.
+        tokens: the words, subwords or characters of the caption, without spaces.
         attention: (tokens, G) float32 attention weights of each token over the G grid cells, in rows from the top of
             the image; None if the model has no attention. Ignored by equality.
         confidence: estimated probability, 0 to 1, that the caption is acceptable, calibrated for the search options of
             the bundle; None if the bundle has no calibration, and for ensembles.
-        alternatives: the other captions of the image, if more than one was asked for by `n_best`.
+        alternatives: the other captions of the image, if `n_best` was greater than 1.
         source: the image; the content of a file object. Ignored by equality.
     """
 
@@ -36,7 +36,7 @@ class Caption:
     source: ImageSource | None = field(default=None, compare=False, repr=False)
 
     def _repr_html_(self) -> str:
-        """Show image, caption and confidence in a notebook."""
+        """Show the image, its caption and the confidence in a notebook."""
         return render_html(self.source, [(self.text, self.confidence)])
 
 
@@ -55,7 +55,7 @@ class CaptionResult:
     error: ImageError | None = None
 
     def _repr_html_(self) -> str:
-        """Show image, captions and confidence, or the error, in a notebook."""
+        """Show the image with its captions and confidences, or the error, in a notebook."""
         if self.error is not None:
             return render_html(None, [(str(self.error), None)])
         source = self.captions[0].source if self.captions else self.source

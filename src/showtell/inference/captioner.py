@@ -104,10 +104,10 @@ class Captioner:
         batch_size: int = BATCH_SIZE,
         **search_options: Any,
     ) -> Iterator[CaptionResult]:
-        """Caption a stream of images in order; an image that cannot be read yields its error and stops nothing.
+        """Caption a stream of images in order. The result of an unreadable image has an error; the stream continues.
 
         Args:
-            sources: images, each as `__call__` takes them. They are read as they are needed.
+            sources: images of any type that `__call__` accepts. The iterable is consumed lazily.
             options: decoding options; by default those of the (first) bundle.
             batch_size: images per batch and thread.
             search_options: fields of `SearchOptions` to change.
@@ -118,16 +118,16 @@ class Captioner:
         """
         # An open file is iterable, but its lines are no images.
         if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray) or hasattr(sources, "read"):
-            raise TypeError("caption() takes several images: pass a list, or call the captioner with the one image")
+            raise TypeError("caption() expects several images: pass a list, or call the captioner with a single image")
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be 1 or more, not {batch_size}")
         options = (options or self.search_options).override(**search_options)
-        self.open_models()  # before several threads do so at the same time
+        self.open_models()  # once, before several threads use them
         return self._caption_stream(sources, options, batch_size)
 
     def open_models(self) -> None:
-        """Load the models now instead of with the first image. Raises BundleError if one cannot be used."""
-        with ThreadPoolExecutor(1) as pool:  # encoder and decoder at the same time
+        """Load the models now instead of with the first image. Raises BundleError if a model cannot be loaded."""
+        with ThreadPoolExecutor(1) as pool:  # load encoder and decoder at the same time
             encoders = pool.submit(lambda: self._encoders)
             _ = self.step, self.calibration
             encoders.result()
@@ -151,7 +151,7 @@ class Captioner:
         return self._search(self.encode(images), options)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return features (N, G, D) of each bundle's encoder; `images` as in `search`."""
+        """Return features (N, G, D) from the encoder of each bundle. `images` is the same as for `search`."""
         pixels = dict(zip(self.preprocesses, images, strict=True))
         return [_encode(encoder, pixels[encoder.info.preprocess]) for encoder in self._encoders]
 
@@ -162,7 +162,7 @@ class Captioner:
 
     @property
     def preprocesses(self) -> list[Preprocess]:
-        """The distinct preprocessings of the encoders; one for a single bundle."""
+        """The distinct preprocessing settings of the encoders; one for a single bundle."""
         return list(dict.fromkeys(bundle.encoder.preprocess for bundle in self.bundles))
 
     @property
@@ -199,7 +199,7 @@ class Captioner:
         return search(self.step, features if len(features) > 1 else features[0], options)
 
     def _load_image(self, source: ImageSource) -> list[np.ndarray] | ImageError:
-        """Decode an image for every preprocessing of the ensemble."""
+        """Decode an image once for each of `preprocesses`."""
         try:
             return [preprocess.load(source) for preprocess in self.preprocesses]
         except ImageError as error:

@@ -3,16 +3,16 @@
 The probability comes from a logistic regression on two signals, fitted on images with reference captions (`showtell
 calibrate`):
 
-- the mean log-probability per token, which is low if the decoder has no good description;
-- the distance of the image from the training images, which is large if the words of the model do not apply. A decoder
-  alone is confident of its phrases even for noise.
+- the mean log-probability per token, which is low if the decoder finds no good description;
+- the distance of the image from the training images, which is large if the model was trained on other kinds of images.
+  The log-probability does not show this: it is high for common phrases even if the image is noise.
 
 Images farther away than nearly all images of the fit are outside the range of the regression. Their confidence decays
 with the distance.
 
-Distances are measured from two origins. From the mean of the training features they tell which kind of image it is. An
-image with weak or unusual activations, such as a page of text, looks like just another kind from there, but is far from
-all training images as seen from zero.
+Each image has two cosine distances, with different origins. With the mean of the training features as the origin, the
+distance tells how unusual the kind of image is. An image with weak or unusual activations, such as a page of text, has
+a normal distance by that measure. With zero as the origin, it is far from all training images.
 """
 
 import json
@@ -44,7 +44,7 @@ class FeatureClusters:
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine distances (N, 2), 0 to 2, of features (N, G, D) from the nearest cluster.
 
-        The first column is measured from `centre`, the second from the origin.
+        The origin of the vectors is `centre` in the first column, and zero in the second.
         """
         pooled = np.asarray(features, np.float32).mean(axis=1)
         cosines = [
@@ -56,14 +56,14 @@ class FeatureClusters:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns log-probability and image distance into a confidence.
+    """Computes a confidence from the log-probability and the image distances.
 
     Attributes:
-        min_acceptable_cider: captions with at least this CIDEr counted as acceptable in the fit.
+        min_acceptable_cider: captions with at least this CIDEr were labelled as acceptable in the fit.
         feature_clusters: summary of the training images.
-        weights: (3,) logistic regression: bias, mean log-probability, distance from the centre.
-        distance_threshold: distance from the origin up to which the regression is used unchanged.
-        decay: beyond the threshold, confidence falls by a factor of e per this distance.
+        weights: (3,) weights of the logistic regression: bias, mean log-probability, distance with origin `centre`.
+        distance_threshold: distance with origin zero up to which the regression is used unchanged.
+        decay: the confidence falls by a factor of e for each multiple of this distance beyond the threshold.
     """
 
     min_acceptable_cider: float
@@ -122,5 +122,5 @@ def directions(points: np.ndarray, origin: np.ndarray) -> np.ndarray:
 
 
 def mean_log_prob(log_prob: float, tokens: int) -> float:
-    """Return the mean log-probability per token of a caption with this many tokens, `<end>` included."""
+    """Return the mean log-probability per token, including `<end>`. `tokens` is the number without `<end>`."""
     return log_prob / (tokens + 1)

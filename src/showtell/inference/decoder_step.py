@@ -1,4 +1,4 @@
-"""The contract between decoding and a model: `DecoderStep`, and the `DecoderState` that it hands from word to word."""
+"""The interface between decoding and a model: `DecoderStep`, and the `DecoderState` between two steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What a decoder remembers between two tokens.
+    """The state of a decoder between two tokens.
 
     Decoding keeps the captions of one image in adjacent rows, the same number for every image. Caption row r
     therefore belongs to image row r // (captions // images). Large image arrays, such as a feature grid, are stored
@@ -32,7 +32,7 @@ class DecoderState:
 
     @property
     def rows(self) -> int:
-        """The number of images, if nothing was decoded yet; otherwise the number of captions."""
+        """The number of images before the first step, and the number of captions after it."""
         return len(next(iter((*self.caption.values(), *self.image.values()))))
 
     def advanced(self, caption: Arrays, attention: np.ndarray | None = None) -> "DecoderState":
@@ -68,7 +68,7 @@ def prime_state(step: DecoderStep, image: Arrays, shapes: Mapping[str, Any]) -> 
     Args:
         step: the decoder.
         image: the image arrays, one row per image.
-        shapes: caption array -> its shape without the row axis.
+        shapes: name of each caption array -> its shape without the row axis.
     """
     images = len(next(iter(image.values())))
     zeros = {name: np.zeros((images, *shape), np.float32) for name, shape in shapes.items()}

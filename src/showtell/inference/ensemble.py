@@ -1,4 +1,4 @@
-"""Several models that caption as one."""
+"""Ensembles: several models that act as one decoder."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from showtell.inference.decoder_step import DecoderState, DecoderStep
 class Ensemble:
     """Several models with one vocabulary, as one `DecoderStep` that averages their probabilities.
 
-    Its state holds the arrays of every model, named "0/name" for the first. Its attention is the mean over the models
-    that have attention, if their grids have the same size.
+    The state contains the arrays of all models. Array names are prefixed with the index of the model, as in "0/name".
+    The attention is the mean over the models that have attention, if their grids have the same size.
     """
 
     def __init__(self, steps: Sequence[DecoderStep]):

@@ -54,7 +54,7 @@ def _keep_top_p(log_probs: np.ndarray, tokens: np.ndarray, options: SearchOption
 
 
 def unnormalized_probs(log_probs: np.ndarray) -> np.ndarray:
-    """Return the probabilities of each row up to a factor; a row that is -inf throughout gives zeros."""
+    """Return the probabilities of each row up to a constant factor. A row with only -inf becomes zeros."""
     highest = log_probs.max(axis=1, keepdims=True)
     return np.exp(log_probs - np.where(highest > -np.inf, highest, 0))
 

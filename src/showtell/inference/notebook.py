@@ -13,7 +13,7 @@ THUMBNAIL_SIDE = 320
 
 
 def render_html(source: ImageSource | None, captions: Iterable[tuple[str, float | None]]) -> str:
-    """Return a figure with the image, if it can be read, and a line with the confidence for each caption."""
+    """Return a figure with the image, if it can be read, and one line per caption with its confidence."""
     lines = "<br>".join(escape(text) + _confidence(confidence) for text, confidence in captions)
     return f"<figure>{_thumbnail(source)}<figcaption>{lines}</figcaption></figure>"
 

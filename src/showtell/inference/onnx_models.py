@@ -24,9 +24,8 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
 
     Args:
         model: a file, or its content.
-        threads: threads per call; 0 for OMP_NUM_THREADS or one per core. Use 1 where several threads call the session
-            at the same time: threads that each process whole images scale better than threads that share every matrix
-            product.
+        threads: threads per call; 0 for OMP_NUM_THREADS or one per core. Use 1 if several threads call the session at
+            the same time, because it scales better to process one image per thread than to share each matrix product.
 
     Raises:
         BundleError: if the model cannot be loaded.
@@ -43,11 +42,11 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
             providers=["CPUExecutionProvider"],
             enable_fallback=0,  # the fallback is the same provider, and prints a banner to standard output
         )
-        # Names that are not valid UTF-8 only fail when they are read.
+        # Names that are not valid UTF-8 cause an error only when they are read.
         _ = [(node.name, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
     except Exception as error:  # ONNX Runtime's own exception types are not public
         name = "the model" if isinstance(model, bytes) else str(model)
-        raise BundleError(f"{name}: ONNX Runtime cannot load it: {one_line(error)}") from None
+        raise BundleError(f"{name}: ONNX Runtime cannot load the model: {one_line(error)}") from None
     return session
 
 
@@ -70,7 +69,7 @@ class OnnxDecoderStep:
 
     `start` maps `features` (N, G, D) to the image arrays. `step` maps `tokens` (N,), the image arrays and the caption
     arrays to `log_probabilities` (N, V) and to the new caption arrays, whose names have the prefix `next_`. Caption
-    arrays are zero at first. `next_attention`, if present, holds the attention weights (N, G).
+    arrays start as zeros. `next_attention`, if present, holds the attention weights (N, G).
 
     Attributes:
         vocabulary_size: V, the number of tokens.
@@ -87,7 +86,7 @@ class OnnxDecoderStep:
         produced = {name.removeprefix(NEXT) for name in self._outputs}
         shapes = {node.name: node.shape for node in step.get_outputs()}
         if not set(self._caption_shapes) <= produced or len(shapes.get("log_probabilities", ())) != 2:
-            raise BundleError("decoder_start.onnx and decoder_step.onnx do not fit together; export the bundle again")
+            raise BundleError("decoder_start.onnx and decoder_step.onnx do not match; export the bundle again")
         self.vocabulary_size = shapes["log_probabilities"][1]
 
     def start(self, features: np.ndarray) -> DecoderState:
@@ -113,5 +112,5 @@ def _run(
     try:
         results: Sequence[np.ndarray] = session.run(outputs, feed)
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        raise BundleError(f"a model of the bundle cannot be run: {one_line(error)}") from None
+        raise BundleError(f"running a model of the bundle failed: {one_line(error)}") from None
     return results

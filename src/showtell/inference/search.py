@@ -1,4 +1,4 @@
-"""Decoding: from a model that scores the next token to whole captions.
+"""Decoding: turn the next-token scores of a model into captions.
 
 Beam search, greedy search and sampling share one loop. They differ in the tokens that they propose for each row and in
 the number of rows per image. The loop knows a model only through the `DecoderStep` protocol.
@@ -26,7 +26,7 @@ class Hypothesis:
         tokens: token ids, without `<start>` and `<end>`.
         log_prob: natural log-probability of the tokens, including `<end>` if `finished`.
         token_log_probs: the terms of `log_prob`, one per token and one for `<end>`.
-        score: `log_prob` under the length penalty; captions are ranked by it.
+        score: `log_prob` with the length penalty applied; captions are ranked by it.
         finished: False if truncated at `max_length`, or if no token was allowed.
         attention: (tokens, G) float32 attention weights of each token over the G grid cells; None if the model has no
             attention. Ignored by equality.
@@ -43,9 +43,9 @@ class Hypothesis:
 def search(step: DecoderStep, features: Any, options: SearchOptions | None = None) -> list[list[Hypothesis]]:
     """Decode captions for a batch of images.
 
-    In beam search, `<end>` finishes a row if it is among the `beam_size` best continuations of its image. The best
-    `beam_size` other continuations stay in the beam. Decoding stops as soon as no row can beat the worst of `beam_size`
-    finished captions, so early stopping never changes the result.
+    In beam search, `<end>` finishes a caption if it is among the `beam_size` best continuations of its image. The best
+    `beam_size` other continuations stay in the beam. Decoding stops as soon as no partial caption can beat the worst of
+    `beam_size` finished captions, so early stopping never changes the result.
 
     Args:
         step: the model.
@@ -87,7 +87,7 @@ def search(step: DecoderStep, features: Any, options: SearchOptions | None = Non
         survivors = candidates.take(np.argsort(candidates.tokens == END, axis=1, kind="stable")[:, :width])
         survivors.totals[survivors.tokens == END] = -np.inf
 
-        # Log-probabilities only fall, and the longest caption has the largest divisor, so no row can score higher.
+        # An upper bound: the total log-probability only falls, and the longest caption has the largest divisor.
         best_possible = _score(survivors.totals.max(axis=1), options.max_length + 1, options)
         min_scores = np.array([captions[image].min_score for image in beams.images])
         done = (best_possible <= min_scores) | (beams.tokens.shape[1] > options.max_length)
@@ -126,7 +126,7 @@ class _Beams:
         images: (groups,) image of each group.
         tokens: (N, 1 + length) `<start>` and the tokens so far.
         log_probs: (N, length) log-probabilities of the tokens.
-        totals: (N,) their sums; -inf marks an unused row in a group with fewer captions than rows.
+        totals: (N,) sums of `log_probs`; -inf marks an unused row in a group with fewer captions than rows.
         state: the state of the model; its image arrays have one row per group.
         attention: (N, length, G) float32 attention weights of the tokens; None if the model has no attention.
     """
@@ -149,7 +149,7 @@ class _Beams:
         return len(self.totals) // len(self.images)
 
     def advance(self, survivors: _Candidates, kept: np.ndarray, state: DecoderState) -> "_Beams":
-        """Return the rows of the groups in `kept` (groups,) bool, each caption longer by one token."""
+        """Append the surviving tokens, and keep only the groups in `kept` (groups,) bool."""
         parents = survivors.parents[kept].ravel()
         state = state.gather(parents, None if kept.all() else np.flatnonzero(kept))
         attention = None
@@ -167,7 +167,7 @@ class _Beams:
 
 
 class _FinishedCaptions:
-    """The captions of one image that are complete: the `size` best finished ones, and truncated ones."""
+    """The complete captions of one image: the `size` best finished ones, and all truncated ones."""
 
     def __init__(self, size: int, options: SearchOptions):
         self.size = size
@@ -182,7 +182,7 @@ class _FinishedCaptions:
         return self.finished[0][0] if len(self.finished) == self.size else -np.inf
 
     def add(self, beams: _Beams, row: int, end_log_prob: float | None = None) -> None:
-        """Add the caption of a row, ended by `<end>` with this log-probability; None if it is truncated."""
+        """Add the caption of a row. `end_log_prob` is the log-probability of `<end>`; None for a truncated caption."""
         terms = tuple(map(float, beams.log_probs[row])) + (() if end_log_prob is None else (float(end_log_prob),))
         score = _score(sum(terms), max(len(terms), 1), self.options)
         tokens = tuple(beams.tokens[row, 1:].tolist())
@@ -208,26 +208,26 @@ def _score(log_prob: Any, length: int, options: SearchOptions) -> Any:
 
 
 def _check(log_probs: np.ndarray, options: SearchOptions) -> None:
-    # A log-softmax spreads NaN over its whole row, so one column is enough.
+    # A log-softmax spreads NaN over its whole row, so checking one column is enough.
     if np.isnan(log_probs[:, END]).any():
         raise ShowtellError("the model returned NaN: its weights or the image features are damaged")
     if max(options.suppress_tokens, default=UNK) >= (size := log_probs.shape[1]):
         raise ConfigurationError(
-            f"suppress_tokens must hold ids below the vocabulary size {size}, not {options.suppress_tokens}"
+            f"suppress_tokens must contain ids below the vocabulary size {size}, not {options.suppress_tokens}"
         )
 
 
 def _propose(
     log_probs: np.ndarray, tokens: np.ndarray, width: int, options: SearchOptions, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the next tokens (N, K) that each row proposes, and their log-probabilities; `<pad>` stands for none."""
+    """Return the next tokens (N, K) that each row proposes, and their log-probabilities; `<pad>` means no token."""
     if options.strategy == "sample":
         processed = np.array(log_probs)
         process_logits(processed, tokens, options)
         drawn = _sample(processed, generator)
         return drawn, np.take_along_axis(log_probs, drawn, axis=1)
     process_logits(log_probs, tokens, options)
-    # One row may fill the whole beam, in addition to its <end>.
+    # The whole beam may come from one row, in addition to the <end> of that row.
     return _top_k(log_probs, 1 if options.strategy == "greedy" else width + 1)
 
 
@@ -244,7 +244,8 @@ def _top_k(log_probs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
     Overwrites `log_probs`. A row with fewer than k allowed tokens is filled with `<pad>`.
     """
-    # <pad> is always suppressed, and argmax returns 0 where all values are -inf. For small k it beats argpartition.
+    # <pad> is id 0 and always suppressed; argmax returns 0 where all values are -inf. For small k, repeated argmax is
+    # faster than argpartition.
     rows = np.arange(len(log_probs))
     tokens = np.empty((len(log_probs), k), dtype=np.int64)
     terms = np.empty(tokens.shape, log_probs.dtype)

@@ -1,4 +1,4 @@
-"""The settings of decoding."""
+"""Decoding options."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -23,7 +23,8 @@ class SearchOptions:
         max_length: maximum caption length; longer captions are truncated and not `finished`.
         min_length: minimum caption length.
         length_penalty: alpha in score = log_prob / length ** alpha, where length includes `<end>`; 0 turns it off, 1
-            ranks by the mean (the simpler form of Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7).
+            ranks by the mean log-probability (the simpler form of Wu et al. 2016, https://arxiv.org/abs/1609.08144,
+            section 7).
         no_repeat_ngram_size: no n-gram of this size occurs twice in a caption; 0 turns it off (Paulus et al. 2018,
             https://arxiv.org/abs/1705.04304).
         suppress_tokens: ids of tokens that are never generated.
@@ -63,17 +64,17 @@ class SearchOptions:
             (
                 "n_best",
                 self.strategy != "beam" or self.n_best <= self.beam_size,
-                f"must be at most beam_size, {self.beam_size}",
+                f"must be at most beam_size ({self.beam_size})",
             ),
             ("n_best", self.strategy != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
             ("max_length", 1 <= self.max_length <= MAX_LENGTH, f"must be 1 to {MAX_LENGTH}"),
-            ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length, {self.max_length}"),
+            ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length ({self.max_length})"),
             ("length_penalty", 0 <= self.length_penalty <= 100, "must be 0 (off) to 100"),
             ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= MAX_LENGTH, f"must be 0 (off) to {MAX_LENGTH}"),
             (
                 "suppress_tokens",
                 all(token > UNK for token in self.suppress_tokens),
-                f"must hold token ids of {UNK + 1} or more",
+                f"must contain only token ids of {UNK + 1} or more",
             ),
             ("temperature", 0 < self.temperature <= 100, "must be more than 0 and at most 100"),
             ("top_k", self.top_k >= 0, "must be 0 (off) or more"),
@@ -85,7 +86,7 @@ class SearchOptions:
                 raise ConfigurationError(f"search option {name} {rule}, not {getattr(self, name)!r}")
 
     def override(self, **changes: Any) -> "SearchOptions":
-        """Return the options with some values changed. Unless `beam_size` is given, it grows to `n_best` if needed.
+        """Return the options with some values changed. `beam_size` is raised to `n_best` if needed, unless it is given.
 
         Raises:
             ConfigurationError: if an option is unknown or out of range.

@@ -1,4 +1,4 @@
-"""Caption metrics: BLEU, ROUGE-L, CIDEr and METEOR, equal to those of coco-caption.
+"""Caption metrics: BLEU, ROUGE-L, CIDEr and METEOR, with the same results as coco-caption.
 
 `score_captions` scores text. The other functions take tokenised captions; see `tokenize`.
 """

@@ -1,4 +1,4 @@
-"""BLEU (Papineni et al., 2002, https://aclanthology.org/P02-1040), equal to coco-caption."""
+"""BLEU (Papineni et al., 2002, https://aclanthology.org/P02-1040), with the same results as coco-caption."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from showtell.metrics.ngrams import ORDERS, Tokens
 def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[np.ndarray, np.ndarray]:
     """Return BLEU-1 to BLEU-4 of the corpus, (4,), and of each image, (N, 4), between 0 and 1.
 
-    The brevity penalty uses the closest reference length, and the shorter one of two equally close lengths. Like
+    The brevity penalty uses the closest reference length, and the shorter one of two equally close lengths. As in
     coco-caption, the counts are smoothed with tiny constants, so a score without matches is not exactly 0.
 
     Args:
@@ -30,7 +30,7 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
 
 
 def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """Return the counts (N, 10) int64 that BLEU is computed from; those of a corpus are their sum.
+    """Return the counts (N, 10) int64 that BLEU is computed from. The counts of a corpus are their sum.
 
     The columns are the length of the caption, the length of the closest reference, the matched n-grams of orders 1 to
     4, and all n-grams of orders 1 to 4.

@@ -1,4 +1,4 @@
-"""CIDEr-D (Vedantam et al., 2015, https://arxiv.org/abs/1411.5726), equal to coco-caption.
+"""CIDEr-D (Vedantam et al., 2015, https://arxiv.org/abs/1411.5726), with the same results as coco-caption.
 
 References are prepared once, so that CIDEr-D is fast enough as a training reward.
 """
@@ -19,15 +19,15 @@ SIGMA = 6.0  # of the Gaussian length penalty, in words
 
 
 class DocumentFrequencies:
-    """The number of images whose references contain each n-gram. CIDEr weighs n-grams by it.
+    """The number of images whose references contain each n-gram. CIDEr weights n-grams by it.
 
     Args:
         images: number of images that were counted.
-        counts: n-gram, as words joined by spaces -> number of images. N-grams of one image may be missing: like
-            coco-caption, an unknown n-gram counts as one that occurs in one image.
+        counts: n-gram, as words joined by spaces -> number of images. N-grams that occur in one image may be missing:
+            as in coco-caption, an unknown n-gram counts as occurring in one image.
 
     Raises:
-        ShowtellError: if there are no images, or a count is impossible.
+        ShowtellError: if there are no images, or a count is out of range.
 
     Examples:
         >>> frequencies = DocumentFrequencies.from_references([[["a", "dog"]], [["a", "cat"], ["a", "cat"]]])
@@ -62,8 +62,8 @@ class DocumentFrequencies:
     def most_common(self, max_ngrams: int) -> "DocumentFrequencies":
         """Return the frequencies of the most common n-grams, at most `max_ngrams`.
 
-        All n-grams of one frequency are either kept or dropped. Dropped n-grams count as occurring in one image. They
-        are rare, so scores change little.
+        N-grams with the same frequency are either all kept or all dropped. Dropped n-grams count as occurring in one
+        image. They are rare, so scores change little.
         """
         descending = sorted(self.counts.values(), reverse=True)
         minimum = descending[max_ngrams] + 1 if len(descending) > max_ngrams else 1
@@ -77,7 +77,7 @@ class DocumentFrequencies:
             content = json.loads(text)
             return cls(content["images"], content["counts"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShowtellError) as error:
-            raise ShowtellError(f"not document frequencies: {error}; create them again") from None
+            raise ShowtellError(f"invalid document frequencies: {error}; create them again") from None
 
     def to_json(self) -> str:
         """Return `images` and `counts` as compact JSON, most common n-grams first."""
@@ -113,7 +113,7 @@ class DocumentFrequencies:
 
 
 class _ReferenceNgrams(NamedTuple):
-    """The n-grams of all references for one order, sorted by key: the hash of n-gram and image."""
+    """The n-grams of one order in all references, sorted by key. A key is the hash of n-gram and image."""
 
     keys: np.ndarray
     captions: np.ndarray
@@ -190,7 +190,7 @@ class CiderD:
         rows = np.arange(candidates) if images is None else np.asarray(images, dtype=np.intp)
         total = len(self._references_per_image)
         if rows.shape != (candidates,) or (images is None and len(rows) != total):
-            raise ShowtellError(f"{candidates} captions for {total if images is None else len(rows)} images")
+            raise ShowtellError(f"{candidates} captions do not match {total if images is None else len(rows)} images")
         if len(rows) and not 0 <= rows.min() <= rows.max() < total:
             raise ShowtellError(
                 f"images {rows.min()} to {rows.max()} are out of range for references of {total} images"
@@ -198,7 +198,7 @@ class CiderD:
         return rows
 
     def _weigh(self, order: int, ngrams: Ngrams, captions: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tf-idf weight of each n-gram, and the norm of each caption's vector, with 1 instead of 0."""
+        """Return the tf-idf weight of each n-gram, and the norm of each caption's vector (1 instead of 0)."""
         weights = ngrams.occurrences * self.frequencies.idf(order, ngrams.code)
         norms = np.sqrt(np.bincount(ngrams.caption, weights**2, minlength=captions))
         return weights, np.where(norms == 0, 1, norms)

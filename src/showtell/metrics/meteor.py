@@ -1,4 +1,4 @@
-"""METEOR 1.5 (Denkowski and Lavie, 2014, https://aclanthology.org/W14-3348) by its authors' Java program.
+"""METEOR 1.5 (Denkowski and Lavie, 2014, https://aclanthology.org/W14-3348), computed by its authors' Java program.
 
 It needs Java and the package pycocoevalcap, which contains the program.
 """
@@ -29,14 +29,14 @@ def meteor_command() -> list[str]:
             "default-jre-headless on Debian and Ubuntu"
         )
     jar = Path(module.__file__).parent / module.METEOR_JAR
-    # Without the encoding, Java loses non-ASCII letters in the locale C.
+    # Without the encoding, Java loses non-ASCII letters in the C locale.
     return ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
 
 
 def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[float, np.ndarray]:
     """Return METEOR of the corpus and of each image, (N,), between 0 and 1.
 
-    The corpus score is computed from the summed statistics of all images. It is not the mean.
+    The corpus score is computed from the summed statistics of all images. It is not the mean of the image scores.
 
     Args:
         candidates: N tokenised captions.

@@ -1,4 +1,4 @@
-"""ROUGE-L (Lin and Och, 2004, https://aclanthology.org/P04-1077), equal to coco-caption."""
+"""ROUGE-L (Lin and Och, 2004, https://aclanthology.org/P04-1077), with the same results as coco-caption."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ BETA = 1.2
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
     """Return ROUGE-L of each image, (N,), between 0 and 1. The score of a data set is their mean.
 
-    Like coco-caption, beta is 1.2, and the best precision and the best recall may come from different references.
+    As in coco-caption, beta is 1.2, and the best precision and the best recall may come from different references.
 
     Args:
         candidates: N tokenised captions.

@@ -60,8 +60,8 @@ def score_captions(
     Args:
         candidates: image id -> caption.
         references: image id -> one or more reference captions.
-        frequencies: document frequencies for CIDEr; by default those of `references`, like coco-caption. Pass those of
-            a larger set to score only a few images.
+        frequencies: document frequencies for CIDEr; by default those of `references`, as in coco-caption. Pass those
+            of a larger set to score only a few images.
         meteor: also compute METEOR, which starts Java.
 
     Raises:
@@ -80,7 +80,7 @@ def score_captions(
     truths = [[tokenize(caption) for caption in references[image]] for image in candidates]
     for image, captions in zip(candidates, truths, strict=True):
         if not any(captions):
-            raise ShowtellError(f"references of {image!r}: none has a word in it; add one or remove the image")
+            raise ShowtellError(f"references of {image!r}: no reference contains a word; add one or remove the image")
 
     counts = bleu_counts(predicted, truths).sum(axis=0)
     bleus = (100 * bleu_from_counts(counts)).tolist()
@@ -150,8 +150,8 @@ def _explain(predicted: Sequence[Tokens], matches: np.ndarray, any_cider: bool, 
             break
     if images == 1:
         yield (
-            "CIDEr is always 0 with the document frequencies of a single image, because a word in the references of"
-            " all images has no weight; pass document frequencies of a larger set"
+            "CIDEr is always 0 with the document frequencies of a single image, because words in the references of"
+            " all images have no weight; pass document frequencies of a larger set"
         )
     elif not any_cider:
         yield (

@@ -2,10 +2,10 @@
 
 coco-caption runs the Stanford PTBTokenizer with `-lowerCase` and drops punctuation. Published scores depend on its
 details: "St." keeps its dot, "don't" becomes "do n't", and brackets become "-lrb-" and "-rrb-". This module reproduces
-them. It was written from the output of that program for given captions.
+them. It was written by observing the output of that program.
 
-One difference is intended. In scripts without spaces between words, the Java program makes a whole caption one token,
-so a caption could only be entirely right or entirely wrong. Here, each character of such a script is a token.
+One difference is intended. In scripts without spaces between words, the Java program treats a whole caption as one
+token, so a caption could only be entirely right or entirely wrong. Here, each character of such a script is a token.
 """
 
 import re
@@ -78,9 +78,9 @@ def _token_pattern() -> re.Pattern[str]:
 def tokenize(caption: str) -> list[str]:
     """Return the tokens of a caption: lower-case, without punctuation, as coco-caption scores them.
 
-    They equal those of the Stanford PTBTokenizer 3.4.1, as called by pycocoevalcap, for all but 3 of 59,979 captions of
-    COCO and Flickr8k (benchmarks/tokens.py). Web addresses, smileys, HTML entities and telephone numbers get no special
-    treatment. In scripts without spaces, each character is a token. Tokens never contain whitespace.
+    The tokens equal those of the Stanford PTBTokenizer 3.4.1, as called by pycocoevalcap, for all but 3 of 59,979
+    captions of COCO and Flickr8k (benchmarks/tokens.py). Web addresses, smileys, HTML entities and telephone numbers
+    get no special treatment. In scripts without spaces, each character is a token. Tokens never contain whitespace.
 
     Examples:
         >>> tokenize("The man's dog doesn't bark.")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class CaptionJob:
     """Captions images, and writes the results to outputs.
 
-    An image is skipped if all resumable outputs have its caption already. An image that cannot be captioned stops
-    nothing: its record has an error.
+    An image is skipped if all resumable outputs already have its caption. If an image cannot be captioned, its record
+    has an error, and the job continues.
 
     Args:
         captioner: the captioner.
@@ -54,7 +54,7 @@ class CaptionJob:
         options: SearchOptions | None = None,
         min_confidence: float | None = None,
     ):
-        # An error in a per-image output must reach the outputs that record it.
+        # Per-image outputs come first, so that the other outputs can record their errors.
         self._outputs = sorted(outputs, key=lambda output: not output.is_per_image)
         self._captioner = captioner
         self._options = options or captioner.search_options

@@ -1,4 +1,4 @@
-"""Files that grow by one entry per image, and that a later run continues."""
+"""Files with one entry per image that a later run can continue."""
 
 import logging
 from abc import abstractmethod
@@ -62,7 +62,7 @@ class LineFile(ResumableOutput):
         return path in self._captioned
 
     def add(self, record: Record, captions: Sequence[Caption] = ()) -> None:
-        """Append a record, unless the file has a caption of the image or the same error already."""
+        """Append a record, unless the file already has a caption of the image or the same error."""
         path = record["path"]
         if self.has(path) or ("error" in record and self._errors.get(path) == record["error"]):
             return

@@ -1,4 +1,4 @@
-"""What the outputs of a caption job have in common."""
+"""The base classes of the outputs of a caption job."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ class Output(ABC):
     """A destination of captions.
 
     Attributes:
-        is_per_image: whether the output writes one file per image. Failing to write such a file is an error of its
-            image. A failure of any other output ends the job.
+        is_per_image: whether the output writes one file per image. If such a file cannot be written, only its image
+            fails. If another output cannot be written, the job stops.
     """
 
     is_per_image: bool = False
 
     @abstractmethod
     def add(self, record: Record, captions: Sequence[Caption] = ()) -> None:
-        """Write the result of one image. `captions` holds what a record leaves out, such as attention weights."""
+        """Write the result of one image. `captions` has details that a record omits, such as attention weights."""
 
     def close(self) -> None:  # noqa: B027 - most outputs are complete at any time
         """Complete the output after the last image. Does nothing by default."""

@@ -12,9 +12,9 @@ from showtell.utils.files import atomic_write
 
 
 class Sidecars(ResumableOutput):
-    """A text file next to each image, NAME.txt for NAME.jpg, as tools that train image models expect it.
+    """A text file next to each image, NAME.txt for NAME.jpg, as expected by tools that train image models.
 
-    A caption that needs review is not written, because a text file cannot say so.
+    A caption that needs review is not written, because a text file cannot mark it.
 
     Args:
         images: the paths of all images. If several have the same sidecar file, it belongs to the first one.
@@ -31,7 +31,7 @@ class Sidecars(ResumableOutput):
         self._written: set[Path] = set()
 
     def has(self, path: str) -> bool:
-        """Return whether the sidecar file of this image exists, no matter who wrote it."""
+        """Return whether the sidecar file of this image exists, no matter which program wrote it."""
         sidecar = _sidecar(path)
         if sidecar == Path(path) or self._owners[sidecar] != path:
             return False

@@ -6,7 +6,7 @@ from showtell.errors import import_extra
 
 __all__ = ["require_ray"]
 
-# Ray sends usage statistics to its maker by default. Workers import this package too.
+# Ray sends usage statistics to its developers by default. Workers import this package too.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

@@ -25,7 +25,7 @@ class JobFolder:
         self._system, self._path = fsspec.core.url_to_fs(self.url)
 
     def claim(self, job: Mapping[str, Any]) -> None:
-        """Start a job in this folder, or resume it. Raises ConfigurationError if the folder holds anything else."""
+        """Start a job in this folder, or resume it. Raises ConfigurationError if the folder contains anything else."""
         expected = json.loads(json.dumps(job))
         if not self._system.exists(f"{self._path}/{JOB}"):
             if self._system.exists(self._path) and self._system.ls(self._path, detail=False):
@@ -41,7 +41,7 @@ class JobFolder:
         ]
         if different:
             raise ConfigurationError(
-                f"{self.url}: holds another job, with a different {', '.join(different)}; choose a new folder"
+                f"{self.url}: contains a different job (changed: {', '.join(different)}); choose a new folder"
             )
 
     def files(self, kind: str, suffix: str) -> set[str]:

@@ -43,7 +43,7 @@ class Shard:
     row_group: int = 0
 
     def images(self) -> Iterator[tuple[str, Source]]:
-        """Yield the path of each image, with its file, its content, or the error if it cannot be read.
+        """Yield the path and the source of each image. The source is a file, its content, or the error of reading it.
 
         Raises:
             OSError: if the .tar file, the Parquet file or the network cannot be read; this stops the job.
@@ -60,7 +60,7 @@ class Shard:
 
 
 def is_url(url: str | Path) -> bool:
-    """Return whether this is an URL instead of a path."""
+    """Return whether this is a URL instead of a path."""
     return "://" in str(url)
 
 
@@ -136,7 +136,7 @@ def _read_tar(url: str) -> Iterator[tuple[str, Source]]:
                     content: Any = archive.extractfile(member)
                     yield path, content.read()
         except (tarfile.TarError, EOFError) as error:
-            yield url, ImageError(f"{url!r}: damaged archive, the remaining images are lost ({error})")
+            yield url, ImageError(f"{url!r}: damaged archive; the remaining images cannot be read ({error})")
 
 
 def _count_row_groups(url: str) -> int:
@@ -155,7 +155,7 @@ def _find_columns(url: str, schema: Any) -> tuple[str | None, str | None]:
     names = [name for name in NAME_COLUMNS if name in schema.names and _is_text(schema.field(name).type)]
     if not images and not names:
         raise ConfigurationError(
-            f"{url}: no column of image bytes and none named {', '.join(NAME_COLUMNS)}; columns: "
+            f"{url}: no column has image bytes or one of the names {', '.join(NAME_COLUMNS)}; columns: "
             f"{', '.join(schema.names)}"
         )
     return next(iter(images), None), next(iter(names), None)

@@ -57,7 +57,7 @@ class Report:
         count: images processed by this run.
         shards: total number of shards.
         finished_before: shards that earlier runs had finished.
-        errors: whether any image, also in earlier runs, could not be read.
+        errors: whether any image could not be read, in this run or an earlier one.
     """
 
     count: Count
@@ -78,13 +78,13 @@ def run_job(
     Args:
         work: the work on each shard.
         shards: all shards of the job.
-        url: folder or URL of the results. All machines must reach it and the input.
+        url: folder or URL of the results. All machines must have access to it and to the input.
         pool: the workers.
-        progress: called with the number of finished shards, the total, and a note on the images.
+        progress: called with the number of finished shards, the total, and the number of images as text.
 
     Raises:
-        ConfigurationError: if the folder holds another job, no cluster answers, or no machine is large enough.
-        JobError: if the job stops before its end.
+        ConfigurationError: if the folder contains another job, no cluster answers, or no machine is large enough.
+        JobError: if the job stops before it is complete.
     """
     folder = JobFolder(url)
     digest = hashlib.sha256(json.dumps([astuple(shard) for shard in shards]).encode()).hexdigest()[:12]

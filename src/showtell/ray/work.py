@@ -42,7 +42,7 @@ class Count:
 
 
 class Work(Protocol):
-    """The work on each shard. It is pickled to the workers, and loads its model on the first call.
+    """The work on each shard. It is pickled, sent to the workers, and loads its model on the first call.
 
     Attributes:
         kind: the subfolder of its results.
@@ -61,7 +61,7 @@ class Work(Protocol):
         ...
 
     def __call__(self, shard: Shard, name: str, folder: JobFolder) -> Count:
-        """Process a shard and write its results under this name. The file that marks the shard as done comes last."""
+        """Process a shard and write its results under this name. The file that marks the shard as done is last."""
         ...
 
 
@@ -198,7 +198,7 @@ def encode_table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], t
     """Return rows as the content of a Parquet file with this schema, or of a JSON Lines file."""
     if table_format == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
-    # Parquet needs valid Unicode, which paths need not be.
+    # Parquet needs valid Unicode, but paths may contain other bytes.
     encoded = [
         {
             key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
@@ -223,5 +223,5 @@ def _readable_images(shard: Shard, errors: list[tuple[str, str]], paths: deque[s
 
 
 def _with_path(error: ImageError, path: str) -> str:
-    # The decoder knows no name for image contents.
+    # The decoder does not know the name of an image that was passed as bytes.
     return str(error).replace("the image", repr(path), 1) if str(error).startswith("the image:") else str(error)

@@ -1,1 +1,1 @@
-"""Helpers without knowledge of captions: files, locks, threads, progress and signals."""
+"""General helpers: files, locks, threads, progress and signals."""

@@ -20,8 +20,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` on success, remove it on failure.
 
     The temporary path may become a file or a folder of files. Missing parent folders are created. The temporary name
-    keeps the suffix, by which some writers choose a format. It starts with a dot, so leftovers of a killed process are
-    never read as output.
+    keeps the suffix, because some writers choose the format by it. It starts with a dot, so leftovers of a killed
+    process are never read as output.
     """
     path = Path(path)
     ensure_dir(path.parent)
@@ -38,7 +38,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_files(path: Path) -> Iterator[Path]:
-    """Yield the temporary files of `atomic_write` for `path`, of this and of other processes, killed ones too."""
+    """Yield the temporary files of `atomic_write` for `path`, including those of other processes and of killed ones."""
     return path.parent.glob(_temporary_name(path, "[0-9]*", glob.escape))
 
 

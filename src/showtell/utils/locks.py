@@ -1,4 +1,4 @@
-"""One process at a time for each output."""
+"""Locks that let only one process at a time write an output."""
 
 import errno
 from collections.abc import Iterator
@@ -15,11 +15,10 @@ SECONDS_TO_RETRY = 0.2  # covers the moment at which another process releases th
 
 @contextmanager
 def exclusive_lock(output: str | Path, *others: Path) -> Iterator[None]:
-    """Keep other processes away from an output, and remove the temporary files that killed processes left.
+    """Lock an output against other processes, and remove the temporary files that killed processes left.
 
     The lock file is `.NAME.lock` next to the output. The operating system releases the lock when the process ends,
-    even if it is killed; a lock file that is left then has no effect. On a file system without locks, nothing is
-    locked.
+    even if it is killed. A leftover lock file has no effect. On a file system without locks, nothing is locked.
 
     Args:
         output: the file or folder to lock.
@@ -50,7 +49,7 @@ def _acquire(output: Path, stack: ExitStack) -> None:
             stack.enter_context(lock)
         except Timeout:
             raise ConfigurationError(
-                f"{output}: another showtell is writing it; wait until it has finished, or choose another output"
+                f"{output}: another showtell process is writing it; wait until it ends, or choose another output"
             ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
@@ -59,6 +58,6 @@ def _acquire(output: Path, stack: ExitStack) -> None:
 
 
 def _remove_lock_file(path: Path) -> None:
-    # Before the release: a process that waits for the lock then notices that the file is gone, and creates its own.
+    # The file is removed before the lock is released. A waiting process notices this and creates a new lock file.
     with suppress(OSError):  # Windows cannot remove an open file; filelock does it after the release
         path.unlink()

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, otherwise a line now and then."""
+"""Progress on standard error: a bar on a terminal, otherwise a line every 30 seconds."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN_LINES = 30.0
-MIN_BAR_WIDTH = 60  # columns of the terminal; on narrower ones the counts take all of the line
+MIN_BAR_WIDTH = 60  # columns of the terminal; narrower ones have room for the counts only
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Stop at a convenient place on Ctrl-C and SIGTERM."""
+"""Stop gracefully on Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -35,7 +35,7 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def take_until_set(event: threading.Event, items: Iterable[Item], on_stop: Callable[[], None]) -> Iterator[Item]:
-    """Yield items until an event is set. Call `on_stop` if that leaves items over."""
+    """Yield items until an event is set. Call `on_stop` if items remain."""
     for item in items:
         if event.is_set():
             on_stop()

@@ -1,4 +1,4 @@
-"""Output of C++ libraries that bypasses Python's streams."""
+"""Suppressing output of C++ libraries that bypasses Python's streams."""
 
 import os
 from collections.abc import Iterator

@@ -24,14 +24,14 @@ def parallel_map(
 ) -> Iterator[_Result]:
     """Yield the result of a function for each item, in order, while threads work on the next items.
 
-    Items are taken from the iterable as they are needed, so it may be long or endless.
+    The iterable is consumed lazily, so it may be long or endless.
 
     Args:
-        function: what to call. Threads help if it releases Python's global lock, as image decoders, NumPy, ONNX
-            Runtime and file access do.
+        function: the function to call. Threads help if it releases the GIL, as image decoders, NumPy, ONNX Runtime and
+            file access do.
         items: its arguments.
         ahead: maximum number of waiting results per thread.
-        threads: number of threads, THREADS by default. Use more if the function waits for a network.
+        threads: number of threads, THREADS by default. Use more if the function waits for the network.
     """
     threads = threads or THREADS
     with ThreadPoolExecutor(threads) as pool:
