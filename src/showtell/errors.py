@@ -1,4 +1,4 @@
-"""Every error that showtell raises. Each message says in one line what is wrong, where, and what to do."""
+"""All errors that showtell raises. Each message states on one line what is wrong, where, and what to do."""
 
 from importlib import import_module
 from typing import Any

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    bundle: Annotated[list[Path], typer.Argument(help="Bundle to evaluate; several form an ensemble.")],
+    bundle: Annotated[list[Path], typer.Argument(help="Bundle to evaluate. Pass several for an ensemble.")],
     captions: Annotated[Path, typer.Option(help="Caption file with the reference captions.")],
     images: Images,
     split: Annotated[str, typer.Option(help="Split to evaluate on: dev (or val), test, train, all.")] = "dev",

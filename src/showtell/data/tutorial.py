@@ -109,7 +109,7 @@ def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, re
 
 
 def _draw_background(pattern: str, random: np.random.Generator) -> Image.Image:
-    """Return a light grey image with a pattern in a darker grey, larger than the final image by _SUPERSAMPLING."""
+    """Return a light grey image with a pattern in a darker grey, _SUPERSAMPLING times as large as the result."""
     y, x = np.ogrid[: IMAGE_SIZE * _SUPERSAMPLING, : IMAGE_SIZE * _SUPERSAMPLING]
     period = _SUPERSAMPLING * random.integers(22, 34)
     match pattern:

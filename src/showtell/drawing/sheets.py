@@ -47,7 +47,7 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], fonts:
 
 @dataclass(frozen=True)
 class Panel:
-    """An image with its caption and further remarks, each a paragraph of its own."""
+    """An image with its caption and further remarks. Each remark is a separate paragraph."""
 
     image: Image.Image
     caption: str

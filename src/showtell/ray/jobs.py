@@ -39,7 +39,7 @@ class WorkerPool:
     Attributes:
         address: address of the Ray cluster; None for RAY_ADDRESS, the cluster on this machine, or else a new one.
         workers: maximum number of workers; None for as many as fit.
-        cpus: CPUs per worker, and thereby its number of threads.
+        cpus: CPUs per worker; also its number of threads.
         gpus: GPUs per worker.
     """
 
@@ -129,7 +129,7 @@ def _cluster(pool: WorkerPool) -> Iterator[Any]:
 
 @contextmanager
 def _without_dashboard() -> Iterator[dict[str, Any]]:
-    """Yield options of `ray.init` with which a new cluster has no dashboard.
+    """Yield options of `ray.init` that start a new cluster without a dashboard.
 
     The process of the dashboard looks up the metadata servers of cloud providers, even if usage statistics are off and
     `include_dashboard` is False. It does not start if its port is taken.

@@ -61,7 +61,7 @@ class Work(Protocol):
         ...
 
     def __call__(self, shard: Shard, name: str, folder: JobFolder) -> Count:
-        """Process a shard and write its results under this name. The file that marks the shard as done is last."""
+        """Process a shard and write its results under this name. Write the file that marks it as done last."""
         ...
 
 
