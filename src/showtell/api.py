@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from showtell.errors import ConfigurationError
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.recipe import Recipe
@@ -42,7 +43,7 @@ def train(
         caption_format: format of the caption file; detected by default.
         skip_missing: skip captions whose image is missing, instead of raising an error.
         start_from: run or bundle to start from; "default" is the shipped bundle.
-        resume: resume an interrupted run in `output`. All other arguments are ignored.
+        resume: resume an interrupted run in `output`, with its own settings and data.
         settings: settings of the recipe to change, such as `epochs=5`.
 
     Returns:
@@ -65,6 +66,8 @@ def train(
     from showtell.training.pipeline import TrainingData, resume_run, train_run
 
     if resume:
+        if recipe or images or captions or features or caption_format or skip_missing or start_from or settings:
+            raise ConfigurationError("resume uses the settings and data of the run; leave out all other arguments")
         return resume_run(Path(output)).folder
     data = TrainingData(
         None if captions is None else Path(captions), _paths(features), _paths(images), caption_format, skip_missing

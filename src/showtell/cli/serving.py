@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Serve captions over HTTP.
 
-    The server has a page for the browser at / and describes its API at /docs.
+    It serves a web page at / and describes its API at /docs.
     """
     from showtell.inference.captioner import Captioner
     from showtell.server import ServerSettings, require_fastapi

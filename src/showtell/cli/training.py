@@ -145,14 +145,18 @@ def _make_option(setting: Field[Any], panel: str) -> inspect.Parameter:
 @_with_recipe_options
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings. Options override it.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file with settings. Command-line options override them.")
+    ] = None,
     captions: Annotated[
         Path | None,
-        typer.Option(help="Caption file or folder; or captions.h5 with --features.", show_default="in --images"),
+        typer.Option(
+            help="Caption file or folder; or captions.h5 with --features.", show_default="metadata.csv in --images"
+        ),
     ] = None,
     features: Annotated[
         list[Path] | None,
-        typer.Option(help="Feature file. Use it twice if training and validation have one each."),
+        typer.Option(help="Feature file. Use it twice if training and validation have separate files."),
     ] = None,
     images: Folders = None,
     format_: CaptionFormat = None,
@@ -161,7 +165,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run, with its own settings and data.")] = False,
     devices: Annotated[
         int,
-        typer.Option(help="Number of devices, such as GPUs, that share each batch. More than 1 need the JAX backend."),
+        typer.Option(
+            help="Number of devices, such as GPUs, that share each batch. More than 1 requires the JAX backend."
+        ),
     ] = 1,
     settings: Any = None,
 ) -> None:
@@ -193,18 +199,14 @@ def export(
     encoder_weights: Annotated[
         str | None, typer.Option(help="Weights of the encoder.", show_default="as in training")
     ] = None,
-    card: Annotated[
-        Path | None, typer.Option(help="Markdown file to start the model card with. Scores and settings follow it.")
-    ] = None,
-    data_license: Annotated[
-        str, typer.Option(metavar="TEXT", help="Terms of the training data in one line, for the bundle.")
-    ] = "",
+    card: Annotated[Path | None, typer.Option(help="Introduction of the model card, a Markdown file.")] = None,
+    data_license: Annotated[str, typer.Option(metavar="TEXT", help="License of the training data in one line.")] = "",
     phase: Annotated[
         Literal["cross-entropy", "fine-tuning", "self-critical"] | None,
-        typer.Option(help="Training phase whose result to export.", show_default="the last one"),
+        typer.Option(help="Training phase to export.", show_default="the last phase"),
     ] = None,
 ) -> None:
-    """Export the best checkpoint of a run as a bundle, and check that it captions like the trained model."""
+    """Export the best checkpoint of a run as a bundle, and compare its captions with those of the trained model."""
     from showtell.training import require_keras
 
     require_keras("export")
@@ -217,14 +219,14 @@ def export(
 
 
 def tutorial_data(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder.")],
     images: Annotated[int, typer.Option(help="Number of images.")] = 600,
     relations: Annotated[
         bool, typer.Option("--relations", help="Draw two shapes per image, and describe their positions.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Draw a small data set of coloured shapes with captions, to try training with."""
+    """Draw a small data set of coloured shapes with captions, for trying out training."""
     from showtell.data.tutorial import write_tutorial_data
 
     write_tutorial_data(folder, images, seed, relations)

@@ -1,4 +1,16 @@
-"""Evaluate a captioner, calibrate its confidence, and write reports.
+"""Scoring a captioner, calibrating its confidence, and writing reports."""
 
-Import from the modules: `evaluator`, `report`, `calibration` and `reliability`. They load ONNX Runtime.
-"""
+from showtell.evaluation.calibration import calibrate
+from showtell.evaluation.evaluator import Evaluation, evaluate_captioner, read_split
+from showtell.evaluation.reliability import Reliability, draw_reliability
+from showtell.evaluation.report import write_report
+
+__all__ = [
+    "Evaluation",
+    "Reliability",
+    "calibrate",
+    "draw_reliability",
+    "evaluate_captioner",
+    "read_split",
+    "write_report",
+]

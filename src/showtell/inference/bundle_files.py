@@ -26,7 +26,7 @@ def open_bundle_files(path: Path) -> Iterator[OpenedFiles]:
             yield opened
         return
     if not path.is_dir():
-        raise BundleError(f"{path}: no such bundle; pass a folder or .zip file made by `showtell export`, or default")
+        raise BundleError(f"{path}: no such bundle; pass a folder or .zip file made by `showtell export`, or `default`")
     names = [name for name in (MANIFEST, *FILES, *OPTIONAL_FILES) if (path / name).is_file()]
     sizes = {name: (path / name).stat().st_size for name in names}
     if MANIFEST not in names and (path / "settings.json").exists():

@@ -19,7 +19,7 @@ from showtell.data import (
     write_captions_h5,
 )
 from showtell.encoder import Encoder, EncoderInfo
-from showtell.errors import BundleError, ConfigurationError, MismatchError
+from showtell.errors import BundleError, ConfigurationError, Interrupted, MismatchError
 from showtell.inference.bundle import Bundle
 from showtell.inference.onnx_models import OnnxEncoder, open_session
 from showtell.recipe import Recipe
@@ -268,8 +268,12 @@ def _require_data_paths(
 
 
 def _train(run: Run, training: TrainingSplit, validation: TrainingSplit | None, progress: Progress) -> None:
-    with progress("training", "steps") as advance:
-        train(run, training, validation, advance)
+    try:
+        with progress("training", "steps") as advance:
+            train(run, training, validation, advance)
+    except KeyboardInterrupt:  # a second Ctrl-C; the first one stops at the next step
+        command = f"showtell train -o {shlex.quote(str(run.folder))} --resume"
+        raise Interrupted(f"stopped; resume with: {command}") from None
     logger.info("done; %s", _export_hint(run.folder))
 
 

@@ -153,8 +153,10 @@ class Run:
             phase: one of PHASES.
 
         Raises:
-            ConfigurationError: if the recipe does not have the phase.
+            ConfigurationError: if the phase is unknown, or the recipe does not have it.
         """
+        if phase not in PHASES:
+            raise ConfigurationError(f"unknown phase {phase!r}; available: {', '.join(PHASES)}")
         skipped = {
             "cross-entropy": ("fine_tuning_epochs", "self_critical_epochs"),
             "fine-tuning": ("self_critical_epochs",),
