@@ -1,7 +1,7 @@
 """Training settings: frozen dataclasses that are read from a TOML recipe and overridden by command line options.
 
-This module is not part of `training`, because the command line has an option for every setting and must start without
-Keras.
+This module is not part of `training`, because the command line has an option for every setting and must not import
+Keras when it starts.
 """
 
 import math
@@ -48,9 +48,11 @@ def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
 class DataConfig:
     """Captions and vocabulary."""
 
-    tokenizer: str = _setting("word", "Tokenizer: word, or bpe or char for languages without spaces between words.")
+    tokenizer: str = _setting(
+        "word", "Tokenizer: word, bpe or char. Use bpe or char for languages without spaces between words."
+    )
     vocabulary_size: int = _setting(5000, "Maximum vocabulary size, excluding special tokens.")
-    min_count: int = _setting(1, "Minimum number of occurrences of a word in the vocabulary.")
+    min_count: int = _setting(1, "Minimum number of occurrences for a word to enter the vocabulary.")
     max_length: int = _setting(25, "Maximum caption length in tokens, including <start> and <end>.")
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class ModelConfig:
     initializer_scale: float = _setting(
         0.0, "Half-width of the uniform distribution of initial weights; 0 for the default initialisation."
     )
-    word_vectors: str = _setting("", "File of pretrained word vectors in GloVe text format.")
+    word_vectors: str = _setting("", "Text file of pretrained word vectors in GloVe format.")
 
     def __post_init__(self) -> None:
         _require_choice(self, "decoder", DECODERS)
@@ -102,7 +104,7 @@ class TrainingConfig:
     decay_factor: float = _setting(1.0, "Factor of the exponential learning rate decay; 1 for a constant rate.")
     decay_epochs: float = _setting(1.0, "Number of epochs per application of the decay factor.")
     decay_staircase: bool = _setting(True, "Decay the learning rate in steps instead of continuously.")
-    clip_norm: float = _setting(5.0, "Gradient clipping norm (global).")
+    clip_norm: float = _setting(5.0, "Maximum global norm of the gradients.")
     label_smoothing: float = _setting(0.0, "Label smoothing.")
     scheduled_sampling: float = _setting(
         0.0, "Final rate of scheduled sampling: share of input words sampled from the model; rises linearly from 0."

@@ -210,7 +210,7 @@ def test_a_fine_tuned_encoder_is_passed_on_to_the_new_run(old, bundle, relations
     int8 = {**loaded.files, "encoder.onnx": quantize_encoder(tuned, pixels)}
     replace(loaded, encoder=info, files=int8).save(tmp_path / "int8")
     start = load_warm_start(tmp_path / "int8")
-    with pytest.raises(ConfigurationError, match="an encoder in 8 bits cannot be fine-tuned"):
+    with pytest.raises(ConfigurationError, match="an int8 encoder cannot be fine-tuned"):
         start.apply_to(recipe)
     run, training, _ = create_run(tmp_path / "again", relations, RECIPE, start)
     save_model(CrossEntropy(run, training).build_model(), run.best_path)

@@ -101,4 +101,4 @@ def _summarise(proposals: "Sequence[Proposal]", changed: "Sequence[Proposal]", w
     hint = "; use --write to write them" if changed and not write else ""
     logger.info("%s %s in %d of %s%s", "wrote" if write else "proposed", texts, len(changed), files, hint)
     if undescribed := sum(len(proposal.undescribed) for proposal in proposals):
-        logger.info("a person must write the text of %s", plural(undescribed, "image"))
+        logger.info("write the text of %s yourself", plural(undescribed, "image"))

@@ -29,7 +29,12 @@ CaptionFormat = Annotated[
     typer.Option("--format", help="Format of the caption file.", show_default="detected"),
 ]
 StartFrom = Annotated[
-    Path | None, typer.Option("--start-from", metavar="BUNDLE|RUN", help="Bundle or run that the training starts from.")
+    Path | None,
+    typer.Option(
+        "--start-from",
+        metavar="BUNDLE|RUN",
+        help="Bundle or run to start training from; default for the shipped bundle.",
+    ),
 ]
 Font = Annotated[
     Path | None,

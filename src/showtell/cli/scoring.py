@@ -24,7 +24,12 @@ def evaluate(
     meteor: Annotated[bool, typer.Option("--meteor", help="Also compute METEOR; needs Java.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="New folder for scores per image and a sheet of images."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="New folder for the scores of each image and a sheet of example images.",
+        ),
     ] = None,
     font: Font = None,
 ) -> None:

@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Serve captions over HTTP.
 
-    It serves a web page at / and describes its API at /docs.
+    The server has a web page at / and API documentation at /docs.
     """
     from showtell.inference.captioner import Captioner
     from showtell.server import ServerSettings, require_fastapi

@@ -42,7 +42,7 @@ _HELP = {setting.name: setting.metadata["help"] for setting in fields(DataConfig
 
 
 def prepare(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, NAME.h5.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file, NAME.h5.")],
     captions: Annotated[
         Path | None, typer.Option(help="Caption file of training and validation images, or a folder with metadata.csv.")
     ] = None,
@@ -84,7 +84,7 @@ def prepare(
 
 def extract(
     images: Annotated[Path, typer.Argument(help="Folder of images.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="File to write, NAME.npy.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Output file, NAME.npy.")],
     encoder: EncoderName = EncoderConfig.encoder,
     encoder_weights: EncoderWeights = EncoderConfig.encoder_weights,
     grid: Grid = False,
@@ -199,7 +199,7 @@ def export(
     encoder_weights: Annotated[
         str | None, typer.Option(help="Weights of the encoder.", show_default="as in training")
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="Introduction of the model card, a Markdown file.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Markdown file with the introduction of the model card.")] = None,
     data_license: Annotated[str, typer.Option(metavar="TEXT", help="License of the training data in one line.")] = "",
     phase: Annotated[
         Literal["cross-entropy", "fine-tuning", "self-critical"] | None,

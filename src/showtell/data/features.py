@@ -162,5 +162,5 @@ def _open_h5(path: Path) -> np.ndarray:
     h5py = import_extra("h5py", "reading .h5 files", "train")
     with h5py.File(path) as file:
         if "features" not in file:
-            raise ValueError(f"it has no data set 'features', only: {', '.join(file) or 'nothing'}")
+            raise ValueError(f"it has no data set 'features'; its data sets are: {', '.join(file) or 'none'}")
         return memmap_dataset(path, file["features"])

@@ -32,7 +32,7 @@ def _heart() -> np.ndarray:
     return np.stack([16 * np.sin(angle) ** 3, -2.5 - height], axis=1) / 15
 
 
-# Pooled features represent textures and shapes well, but uniform colours badly. The attributes below, the shading and
+# Pooled features represent textures and shapes well, but uniform colours poorly. The attributes below, the shading and
 # dark outline of the shapes, and the grey backgrounds were chosen so that a model can recognise all attributes from
 # pooled features with almost no errors.
 RADII = {"small": 30.0, "large": 60.0}  # in pixels

@@ -116,7 +116,7 @@ class Captioner:
             ConfigurationError: if an option is unknown or out of range.
             TypeError: if `sources` is a single image.
         """
-        # An open file is iterable, but its lines are no images.
+        # An open file is iterable, but its lines are not images.
         if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray) or hasattr(sources, "read"):
             raise TypeError("caption() expects several images: pass a list, or call the captioner with a single image")
         if batch_size < 1:

@@ -49,7 +49,7 @@ class DecoderState:
 class DecoderStep(Protocol):
     """A model that scores the next token of many captions at once, one caption per row.
 
-    ONNX Runtime, Keras and ensembles implement it. Decoding knows a model only through this protocol.
+    ONNX Runtime, Keras and ensembles implement it. The decoding code uses models only through this protocol.
     """
 
     def start(self, features: Any) -> DecoderState:

@@ -1,7 +1,7 @@
 """Decoding: turn the next-token scores of a model into captions.
 
 Beam search, greedy search and sampling share one loop. They differ in the tokens that they propose for each row and in
-the number of rows per image. The loop knows a model only through the `DecoderStep` protocol.
+the number of rows per image. The loop uses models only through the `DecoderStep` protocol.
 """
 
 import heapq

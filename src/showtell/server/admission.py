@@ -22,7 +22,7 @@ class ServingState:
     """State that admission control, metrics and shutdown share.
 
     Attributes:
-        is_stopping: whether new caption requests are rejected.
+        is_stopping: whether the server is stopping and rejects new caption requests.
         requests_in_flight: number of caption requests that were admitted and not yet answered.
     """
 

@@ -27,8 +27,8 @@ class _Job:
 class Batcher:
     """Caption submitted images in threads, in batches with equal search options.
 
-    The oldest waiting image determines the options of the next batch, so every image is captioned eventually. A context
-    manager: on exit it captions all waiting images and stops the threads.
+    The oldest waiting image determines the options of the next batch, so every image is captioned eventually. This is a
+    context manager: on exit, it captions all waiting images and stops the threads.
 
     Args:
         captioner: the captioner. Its models must be open.
@@ -80,7 +80,7 @@ class Batcher:
                 self._caption(running)
 
     def _next_batch(self) -> list[_Job]:
-        """Wait for images; return the oldest and others with equal options. Empty once closed and all done."""
+        """Wait for images; return the oldest one and others with equal options. Return [] after the last image."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             batch: list[_Job] = []
@@ -92,7 +92,7 @@ class Batcher:
             return batch
 
     def _caption(self, jobs: list[_Job]) -> None:
-        # Everything runs in this thread: memory that many threads allocate in turn is not returned to the system.
+        # Everything runs in this thread, because memory allocated in many threads is not returned to the system.
         accepted = []
         for job in jobs:
             if (reason := self._reject_reason(job.content)) is None:
@@ -101,7 +101,7 @@ class Batcher:
                 job.future.set_result(CaptionResult(job.content, error=ImageError(reason)))
         try:
             results = self._captioner.caption_batch([job.content for job in accepted], jobs[0].options)
-        except Exception as error:  # passed to whoever waits for the result; this thread continues
+        except Exception as error:  # passed to the waiting requests; this thread continues
             for job in accepted:
                 job.future.set_exception(error)
             return

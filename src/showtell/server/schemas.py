@@ -67,5 +67,5 @@ class InvalidRequestResponse(ErrorResponse):
     """Why a request is invalid, or why none of its images could be read."""
 
     captions: list[ImageCaptions] | None = Field(
-        default=None, description="The error of each image, if none of them could be read."
+        default=None, description="The error of each image, if no image could be read."
     )

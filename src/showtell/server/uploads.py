@@ -5,12 +5,12 @@ from PIL import Image
 from showtell.images import open_image
 from showtell.server.settings import ServerSettings
 
-# Pillow's other formats run programs (EPS) or are not photographs.
+# Pillow's other formats are programs (EPS) or are not used for photos.
 ALLOWED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
 
 def reject_reason(content: bytes, settings: ServerSettings) -> str | None:
-    """Return why an image file is rejected, judged by its header; None if it may be decoded."""
+    """Return why an image file is rejected because of its header; None if it may be decoded."""
     if not content:
         return "the file is empty"
     try:

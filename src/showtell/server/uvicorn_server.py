@@ -1,4 +1,4 @@
-"""The server process: its socket, and how it stops."""
+"""The server process: its socket and its shutdown."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from showtell.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-# Seconds after the request timeout in which clients can still receive their response.
+# Seconds after the request timeout for clients to receive their response.
 GRACE_SECONDS = 2
 
 
@@ -39,7 +39,7 @@ class GracefulServer(uvicorn.Server):
         logger.info("listening on %s (press Ctrl-C to stop)", self._url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start to stop; exit immediately on the second signal."""
+        """Begin the shutdown; exit immediately on the second signal."""
         if self._state.is_stopping:
             os._exit(128 + sig)  # a normal exit would wait for the images in progress
         self._state.is_stopping = True

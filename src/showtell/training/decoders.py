@@ -57,7 +57,7 @@ class Decoder(keras.Model):
             "dropout": dropout,
             "initializer_scale": initializer_scale,
         }
-        # The default of Keras, uniform in ± 0.05, hardly moves the gates of an LSTM and would cost several epochs.
+        # The default of Keras, uniform in ± 0.05, hardly changes the gates of an LSTM and needs several more epochs.
         unit_normal = self._initializer(keras.initializers.RandomNormal(stddev=1.0))
         self.word_embedding = keras.layers.Embedding(vocabulary_size, embedding_size, unit_normal)
         self.image_embedding = self._dense(embedding_size)
@@ -99,11 +99,11 @@ class Decoder(keras.Model):
         return {**super().get_config(), **self.config}
 
     def save_own_variables(self, store: Any) -> None:
-        """Save the state of dropout, which Keras does not, so that a resumed training continues identically."""
+        """Save the random state of dropout, which Keras omits, so that a resumed training continues identically."""
         store["dropout_state"] = ops.convert_to_numpy(self.dropout_seed.state)
 
     def load_own_variables(self, store: Any) -> None:
-        """Restore the state of dropout."""
+        """Restore the random state of dropout."""
         self.dropout_seed.state.assign(store["dropout_state"])
 
     def _initializer(self, default: Any) -> Any:
@@ -390,7 +390,7 @@ class KerasDecoderStep:
         log_probs, *outputs = self._step.predict_on_batch(inputs)
         caption = dict(zip(self._recurrent, outputs, strict=True))
         attention = caption.pop("attention", None)
-        # A backend may return its own read-only memory.
+        # The backend may return a read-only array.
         return np.require(log_probs, requirements="W"), state.advanced(caption, attention)
 
 

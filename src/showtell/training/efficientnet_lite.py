@@ -10,7 +10,7 @@ import onnx
 from keras import layers
 from onnx import numpy_helper
 
-# The file stores weights in half precision. Their names have this suffix.
+# Suffix of the names of weights, which the file stores in half precision.
 HALF = ".half"
 
 

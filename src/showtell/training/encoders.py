@@ -52,8 +52,8 @@ def load_matching_encoder(config: EncoderConfig, expected: EncoderInfo, path: Pa
     """Load an encoder by name, and check that the captioner at `path` was trained with it.
 
     Raises:
-        MismatchError: if the encoder is another one.
-        ConfigurationError, MissingExtra: as `load_encoder`.
+        MismatchError: if the encoder is a different one.
+        ConfigurationError, MissingExtra: as for `load_encoder`.
     """
     encoder = load_encoder(config)
     if encoder.info != expected:
@@ -122,7 +122,7 @@ class KerasEncoder:
         scaled = module.preprocess_input(keras.ops.cast(pixels, "float32"))
         weights = "imagenet" if config.encoder_weights == "imagenet" else None
         if config.encoder_weights == "none":
-            keras.utils.set_random_seed(0)  # random weights, but the same each time
+            keras.utils.set_random_seed(0)  # the same random weights each time
         try:
             network = getattr(module, class_name)(
                 include_top=False, weights=weights, pooling=None if config.grid else "avg", input_shape=(size, size, 3)

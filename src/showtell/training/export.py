@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run with what its export needs.
+    """A run and the objects that its export needs.
 
     Attributes:
         run: the run, with its image folders.

@@ -23,7 +23,7 @@ from showtell.training.tuned_encoder import fine_tuned_encoder_path
 from showtell.utils.files import atomic_write
 from showtell.vocabulary import PAD
 
-# Captions also describe the border of an image, so crops must be large.
+# Captions also describe objects near the border of an image, so crops must be large.
 MIN_CROP = 0.8  # share of each side
 # The number of captions per batch is a multiple of this, because a backend may compile each shape separately.
 CAPTIONS_STEP = 8
@@ -71,7 +71,7 @@ class EncoderDecoder(keras.Model):
 
 @keras.saving.register_keras_serializable("showtell", name="TwoRates")  # the name in existing checkpoints
 class AdamTwoLearningRates(keras.optimizers.Adam):
-    """Adam with another learning rate for the first variables.
+    """Adam with a separate learning rate for the first variables.
 
     Args:
         factor: factor of the learning rate of these variables.

@@ -1,4 +1,4 @@
-"""The interface of a training phase, and what the phases share."""
+"""The interface of a training phase, and functions that the phases share."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ class Phase(Protocol):
     steps_per_epoch: int
 
     def build_model(self) -> keras.Model:
-        """Build the compiled model, with the weights that the previous phase left."""
+        """Build the compiled model, with the weights of the previous phase."""
 
     def get_decoder(self, model: keras.Model) -> Decoder:
         """Return the decoder of the model."""

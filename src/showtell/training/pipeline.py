@@ -1,4 +1,4 @@
-"""Training and export, as the command line and the Python API offer them."""
+"""Training and export, for the command line and the Python API."""
 
 import logging
 import shlex
@@ -46,7 +46,7 @@ def no_progress(task: str, unit: str) -> AbstractContextManager[Callable[..., No
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a training.
+    """The data to train on.
 
     Either `captions` is a captions.h5 file and `features` are its features, or `images` is one folder and `captions` is
     any caption file; then captions.h5 and features are created in the run folder.

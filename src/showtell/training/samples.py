@@ -1,4 +1,4 @@
-"""Sample captions of random validation images, for people to follow the training."""
+"""Sample captions of random validation images, to monitor training."""
 
 import logging
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class SampleWriter:
     Args:
         folder: the folder to write to.
         images: the folder of the validation images; None if unknown.
-        tensorboard: where to show the samples too.
+        tensorboard: the writer that also gets the samples.
     """
 
     def __init__(self, folder: Path, images: Path | None, tensorboard: TensorBoardWriter):
@@ -51,7 +51,7 @@ class SampleWriter:
             try:
                 images.append(decode(folder / name, at_least=320))
                 texts.append(caption)
-            except ImageError:  # the image was moved after feature extraction, which must not stop the training
+            except ImageError:  # a missing image must not stop the training
                 continue
         if not images:
             return
@@ -64,5 +64,5 @@ class SampleWriter:
     def _warn_once_about_fonts(self) -> None:
         if not self._warned:
             for note in self._fonts.notes:
-                logger.warning("%s; the text files contain the whole captions", note)
+                logger.warning("%s; the text files contain the complete captions", note)
                 self._warned = True

@@ -45,7 +45,7 @@ class SelfCritical(FrozenEncoderPhase):
         self.steps_per_epoch = count_batches(len(training.images), self.settings.self_critical_images)
         self._previous = previous
         self._training = training
-        # Interned words take a seventh of the memory.
+        # Interned words reduce memory use to a seventh.
         self._references = [
             [(*map(intern, tokenize(caption)), SPECIAL_TOKENS[END]) for caption in captions]
             for captions in training.references
@@ -71,9 +71,9 @@ class SelfCritical(FrozenEncoderPhase):
         yield from np.resize(order, (self.steps_per_epoch, batch_size))[first:]
 
     def train_step(self, model: Decoder, batch: np.ndarray, epoch: int) -> tuple[float, int]:
-        """Sample captions of the images and train on them; return the negative mean reward and their number."""
+        """Train on sampled captions of the images; return the negative mean reward and the number of captions."""
         if self._decoder_step is None:
-            self._decoder_step = KerasDecoderStep(model)  # kept because each new one is compiled again
+            self._decoder_step = KerasDecoderStep(model)  # kept, as a new one would be compiled again
         count = self.settings.samples_per_image
         features = self._training.features[self._training.image_rows[batch]].astype(np.float32)
         options = SearchOptions(
@@ -113,7 +113,7 @@ def leave_one_out_mean(rewards: np.ndarray) -> np.ndarray:
 
 
 def passes_reward_hacking_check(record: dict[str, Any], start: dict[str, Any]) -> bool:
-    """Return whether the CIDEr of an epoch was not gained at the expense of other qualities.
+    """Return whether an epoch keeps BLEU-4 and does not repeat more bigrams, so that its CIDEr can be trusted.
 
     BLEU-4 may be at most MAX_BLEU_LOSS points below the start of the phase. The share of captions with a repeated
     bigram may not exceed that of the start or MAX_REPEATED_BIGRAMS, whichever is larger. The comparison is with the

@@ -16,8 +16,8 @@ from showtell.utils.files import with_filename
 class TensorBoardWriter:
     """Writes an event file in a folder.
 
-    The writer of tensorboardX has a thread; a full disk ends the thread, and then the training waits for it forever.
-    This one writes without a thread.
+    The writer of tensorboardX uses a thread. A full disk stops the thread, and training would wait for it forever. This
+    class writes without a thread.
     """
 
     def __init__(self, folder: Path):

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What all phases of a training share.
+    """The objects that all phases of a training share.
 
     Attributes:
         run: the run, with its own folder.
@@ -179,12 +179,12 @@ class PhaseTrainer:
     """Trains one phase: epochs and steps, with checkpoints, validation, samples and history.
 
     Args:
-        context: what all phases share.
+        context: the objects that all phases share.
         phase: the phase.
         model: the compiled model, new or from a checkpoint.
         tensorboard: where to show the figures.
-        starts_trained: whether the model is trained before the phase. Then its validation is recorded as epoch 0, and
-            it remains the best model if no epoch is better.
+        starts_trained: whether the model is already trained when the phase starts. Its validation is then recorded as
+            epoch 0, and it remains the best model if no epoch is better.
     """
 
     def __init__(
@@ -203,7 +203,8 @@ class PhaseTrainer:
         self._run = phase.run
         self._settings = context.run.recipe.training
         self._total_steps = phase.epochs * phase.steps_per_epoch
-        self._decoder_step = KerasDecoderStep(phase.get_decoder(model))  # kept because each new one is compiled again
+        # Kept, because a new instance would be compiled again.
+        self._decoder_step = KerasDecoderStep(phase.get_decoder(model))
         folders = self._run.data_paths.images
         images = Path(folders[-1]) if folders else None
         self._samples = SampleWriter(self._run.folder / "samples", images, tensorboard)
@@ -221,7 +222,7 @@ class PhaseTrainer:
 
     @property
     def _step(self) -> int:
-        """The number of steps so far, as the checkpoint counts them."""
+        """The number of steps so far, including those before a resume."""
         return int(self._model.optimizer.iterations)
 
     def _train_epoch(self, epoch: int) -> None:
@@ -271,7 +272,7 @@ class PhaseTrainer:
         record: dict[str, Any] = {
             "epoch": number,
             "step": step,
-            # Then loss and seconds belong to the rest of the epoch only.
+            # For a resumed epoch, loss and seconds cover only the rest of it.
             "resumed": number > 0 and self._meter.steps < self._phase.steps_per_epoch,
             "loss": self._meter.mean_loss,
         }
@@ -312,7 +313,7 @@ class PhaseTrainer:
         )
 
     def _write_samples(self, step: int) -> None:
-        """Caption other random validation images after each call."""
+        """Write captions of random validation images, different ones at each step."""
         data = self._context.validation
         if data is None:
             return

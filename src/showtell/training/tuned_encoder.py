@@ -43,7 +43,7 @@ def fine_tuned_encoder_info(run: Run) -> EncoderInfo:
 
 
 def fine_tuned_int8_encoder_path(run: Run) -> Path:
-    """Return where `load_fine_tuned_encoder` stores the quantised encoder. Raises ConfigurationError as above."""
+    """Return the path of the int8 encoder. Raises ConfigurationError if the phase is not complete."""
     return run.folder / f"encoder-int8-{fine_tuned_encoder_info(run).fingerprint}.onnx"
 
 
@@ -52,8 +52,8 @@ def load_fine_tuned_encoder(run: Run, training: TrainingSplit, int8: bool) -> On
 
     Args:
         run: the run, with the folder of its fine-tuning phase.
-        training: images for the calibration of the int8 version.
-        int8: load the version that is quantised to 8 bits. The first call quantises and stores it.
+        training: images to calibrate the int8 version with.
+        int8: load the int8 version. The first call creates and stores it.
 
     Raises:
         ConfigurationError: if the phase is not complete.
@@ -76,8 +76,8 @@ def extract_fine_tuned_features(
 ) -> tuple[TrainingSplit, TrainingSplit | None]:
     """Return both splits with features of the fine-tuned encoder in 8 bits.
 
-    A decoder that is trained on features of the very encoder that ships loses nothing by the quantisation. The features
-    are stored in the folder of the phase; an interrupted extraction is resumed.
+    The decoder is then trained with the same int8 encoder that is exported, so quantising the encoder does not lower
+    the scores. The features are stored in the folder of the phase; an interrupted extraction is resumed.
 
     Args:
         run: the run, with the folder of its complete fine-tuning phase.

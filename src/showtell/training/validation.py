@@ -14,9 +14,9 @@ from showtell.training.decoders import Decoder, MaskedCrossEntropy
 from showtell.vocabulary import PAD, Vocabulary
 
 IMAGES_PER_BATCH = 256
-# With fewer images, a small share of distinct captions and a small loss difference may be chance.
+# With fewer images, a small share of distinct captions or a small loss difference may be due to chance.
 MIN_COLLAPSE_IMAGES = 32
-# A model that uses its images loses at least this much, in nats per token, when images are exchanged.
+# If a model uses its images, exchanging them increases its loss by at least this much, in nats per token.
 MIN_IMAGE_GAIN = 0.02
 MIN_DISTINCT = 0.02
 

@@ -62,7 +62,7 @@ class WarmStart:
         if recipe.fine_tuning.fine_tuning_epochs and model is not None:
             if is_quantized(model):
                 raise ConfigurationError(
-                    f"{self.path}: an encoder in 8 bits cannot be fine-tuned; start from the run of this bundle, or "
+                    f"{self.path}: an int8 encoder cannot be fine-tuned; start from the run of this bundle, or "
                     "from a bundle exported without --int8"
                 )
             if self.encoder.name != EFFICIENTNET_LITE2.stem:
@@ -120,7 +120,7 @@ class WarmStart:
             )
 
     def save_to(self, folder: Path) -> None:
-        """Write weights and encoder to a run folder, so that the run does not need this captioner any more."""
+        """Write weights and encoder to a run folder, so that the run no longer needs this captioner."""
         with atomic_write(folder / START_WEIGHTS) as temporary:
             np.savez(temporary, **self.weights)  # type: ignore[arg-type]
         (folder / START_ENCODER).unlink(missing_ok=True)  # of an interrupted command with another --start-from
@@ -230,7 +230,7 @@ def _from_bundle(path: Path, bundle: Bundle) -> WarmStart:
         )
     weights = {name: _dequantize(name, arrays) for name in names}
     config = EncoderConfig(bundle.encoder.name, grid=bundle.encoder.cells > 1)
-    # The shipped encoder is better than its copy in 8 bits, and can be fine-tuned. Others may need a download.
+    # The shipped float encoder is better than its int8 version, and can be fine-tuned. Others may need a download.
     is_shipped = config.encoder == EFFICIENTNET_LITE2.stem and load_encoder(config).info == bundle.encoder
     model = None if is_shipped else bundle.files["encoder.onnx"]
     return WarmStart(

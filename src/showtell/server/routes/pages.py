@@ -1,4 +1,4 @@
-"""The page for people at `/`, and Swagger UI at `/docs`."""
+"""The web page at `/`, and Swagger UI at `/docs`."""
 
 from importlib import resources
 from string import Template
