@@ -31,7 +31,7 @@ def describe(caption: Caption) -> str:
 
 
 def caption_every_type(captioner: Captioner, photo: Path) -> list[Caption]:
-    """Caption one photograph in every form in which Python may hold it."""
+    """Caption one photo as each type of image source."""
     with Image.open(photo) as image, photo.open("rb") as file:
         pixels: np.ndarray = np.asarray(image.convert("RGB"))
         return [

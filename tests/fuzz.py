@@ -37,7 +37,7 @@ from showtell.metrics.cider import DocumentFrequencies
 ARCHIVE = "the .zip file itself"
 MAX_SECONDS = 30.0  # longer is a hang
 MAX_GROWTH = 100.0  # MB of memory between a tenth of the cases and the end
-MAX_MEMORY = 6 << 30  # bytes of address space; a damaged model may ask for any amount
+MAX_MEMORY = 6 << 30  # bytes of address space, because a damaged model may allocate any amount
 
 STRANGE = (None, True, 0, -1, 1, 2.5, 7, 10**5, 10**9, 10**30, -(10**400), 1e308, float("nan"), float("inf"))
 STRANGE += ("", "a", "\0", "\ud800", "x" * 10_000, [], [[]], {}, [0], ["a"], {"a": 0})
@@ -200,7 +200,7 @@ def bundle_case(folder: Path) -> Case:
 
 
 def faulty_case(folder: Path) -> Case:
-    """Do what no other case may do, to test this script: case 1 raises an exception, case 2 crashes."""
+    """Fail, to test this script: case 1 raises an exception, case 2 crashes."""
     number = -1
 
     def case(generator: np.random.Generator) -> None:

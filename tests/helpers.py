@@ -1,4 +1,4 @@
-"""What several test modules share: paths, a tiny bundle with attention, and rectangles in pictures."""
+"""Shared by several test modules: paths, a tiny bundle with attention, and finding rectangles in images."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
-# It says "a dog" of every image, and looks where the image is bright for "a", where it is dark for "dog".
+# The model captions every image "a dog". "a" attends to bright cells, and "dog" to dark cells.
 LOOKING_GRAPHS = {
     "encoder.onnx": """
         encoder (uint8[N, 8, 8, 3] images) => (float[N, 4, 1] features) <int64[3] shape = {0, 4, 1}> {
@@ -67,7 +67,7 @@ def save_looking_bundle(path, graphs):
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Half-open intervals in which `flags` holds."""
+    """Return the half-open intervals in which `flags` is true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 

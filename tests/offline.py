@@ -209,7 +209,7 @@ CASES: dict[str, Callable[[Sandbox, int, float], None]] = {
 def run_case(
     name: str, folder: Path, images: int = 12, seconds: float = 2, environment: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Run a case and return what it did that an offline program does not do.
+    """Run a case and return its network accesses and the files that it left in the home folder.
 
     Args:
         name: a key of CASES.

@@ -1,4 +1,4 @@
-"""Imports point one way, and captioning stays free of what only training needs."""
+"""Imports point downwards only, and captioning does not import training code."""
 
 import ast
 import subprocess

@@ -14,7 +14,7 @@ def test_damaged_files_give_a_result_or_a_clear_error(kind, count):
     assert outcome.valid > 0 and outcome.refused > 0 and outcome.valid + outcome.refused == count
 
 
-def test_exceptions_and_crashes_are_noticed():
+def test_exceptions_and_crashes_are_detected():
     outcome = fuzz.run("faulty", 4, seed=0)
     assert (outcome.valid, len(outcome.failures)) == (2, 2)
     assert "ZeroDivisionError" in outcome.failures[0] and "crashes" in outcome.failures[1]

@@ -37,13 +37,13 @@ def save(path, mode, colour, **options):
         ("web.webp", "RGB", (255, 255, 255), (255, 255, 255)),
     ],
 )
-def test_every_kind_of_pixel_becomes_rgb_as_a_person_sees_it(tmp_path, name, mode, colour, expected):
+def test_every_pixel_format_is_converted_to_the_displayed_rgb_colour(tmp_path, name, mode, colour, expected):
     image = decode(save(tmp_path / name, mode, colour))
     assert image.mode == "RGB"
     assert image.getpixel((3, 3)) == pytest.approx(expected, abs=2)
 
 
-def test_all_eight_exif_orientations_show_the_same_picture(tmp_path):
+def test_all_eight_exif_orientations_give_the_same_image(tmp_path):
     upright = np.zeros((4, 6, 3), np.uint8)
     upright[:2, :3], upright[2:, 3:] = RED, BLUE
     stored = {
@@ -65,7 +65,7 @@ def test_all_eight_exif_orientations_show_the_same_picture(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_a_picture_whose_exif_is_broken_is_shown_as_it_is_stored():
+def test_an_image_with_invalid_exif_is_not_rotated():
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:2, :3] = RED
     for exif in (b"", b"MM", b"MM\0*\0\0\0", b"MM\0*\xff\xff\xff\xff", b"no metadata at all"):
@@ -84,14 +84,14 @@ def test_the_first_frame_is_shown(format_):
     assert decode(file.getvalue()).getpixel((3, 3)) == pytest.approx(RED, abs=2)
 
 
-def test_cmyk_has_its_colours_with_and_without_the_marker_of_adobe():
+def test_cmyk_colours_are_correct_with_and_without_the_adobe_marker():
     file = BytesIO()
     Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(file, "JPEG", quality=95)
     for content in (file.getvalue(), zoo.without_adobe_marker(file.getvalue())):
         assert decode(content).getpixel((3, 3)) == pytest.approx(RED, abs=4)
 
 
-def test_pixels_that_are_no_numbers_do_no_harm(tmp_path):
+def test_nan_and_infinite_pixels_are_decoded(tmp_path):
     pixels = np.array([[np.nan, np.inf, -np.inf], [0, 1, 2]], np.float32)
     Image.fromarray(pixels).save(tmp_path / "float.tif")
     assert np.asarray(decode(tmp_path / "float.tif"))[..., 0].tolist() == [[0, 0, 0], [0, 128, 255]]
@@ -117,7 +117,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     path = tmp_path / "large.png"
     Image.new("RGBA", (5200, 5200)).save(path, compress_level=1)
-    # As the command line sets it: Pillow returns blocks of this size to the system.
+    # The command line sets the same block size, so that Pillow returns memory to the system.
     environment = {**os.environ, "OMP_NUM_THREADS": "8", "PILLOW_BLOCK_SIZE": "64M"}
     peaks = []
     for count in (1, 4):
@@ -132,7 +132,7 @@ def test_bytes_are_decoded_like_files(tmp_path):
     assert np.array_equal(np.asarray(decode(path.read_bytes())), np.asarray(decode(path)))
 
 
-def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
+def test_files_that_are_not_images_give_a_one_line_error_with_their_name(tmp_path):
     whole = (EXAMPLES / "000000126107.jpg").read_bytes()
     cases = {"empty.jpg": b"", "text.png": b"hello", "cut.jpg": whole[: len(whole) // 2], "head.jpg": whole[:300]}
     for name, content in cases.items():
@@ -156,7 +156,7 @@ def test_whatever_is_no_image_gives_one_line_that_names_it(tmp_path):
         (b"IIRO\x08\0", "camera RAW files are not supported; export the image as JPEG"),
     ],
 )
-def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head, reason):
+def test_heic_and_raw_files_get_their_own_error_message(tmp_path, head, reason):
     content = head + bytes(200)
     (tmp_path / "a.jpg").write_bytes(content)
     for source in (content, tmp_path / "a.jpg"):
@@ -166,7 +166,7 @@ def test_heic_and_raw_are_told_from_what_is_no_image(tmp_path, head, reason):
         decode(b"." + content)
 
 
-def test_without_its_decoder_heic_is_refused_with_advice():
+def test_heic_without_a_decoder_gives_an_installation_hint():
     program = """
 import sys
 sys.modules["pillow_heif"] = None  # as if it were not installed
@@ -177,11 +177,11 @@ decode(bytes(4) + b"ftypheic" + bytes(99))
     assert "HEIC needs a decoder; install it with: pip install 'showtell[heic]', or export" in done.stderr
 
 
-def test_heic_is_read_where_its_decoder_is_installed(tmp_path):
+def test_heic_is_read_if_the_decoder_is_installed(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     grey = np.full((64, 64, 3), 100, np.uint8)
     heif.from_pillow(Image.fromarray(grey)).save(tmp_path / "phone.heic")
-    # In a process of its own: here, the decoder might be known to Pillow already.
+    # A new process, because Pillow may already know the decoder in this one.
     program = f"from showtell.images import decode; print(decode({str(tmp_path / 'phone.heic')!r}).getpixel((9, 9)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert eval(done.stdout) == pytest.approx((100, 100, 100), abs=3)
@@ -193,7 +193,7 @@ def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path,
         decode(save(tmp_path / "large.png", "RGB", RED))
 
 
-def test_squashing_keeps_all_and_cropping_keeps_the_middle(tmp_path):
+def test_squash_keeps_the_whole_image_and_crop_keeps_the_centre(tmp_path):
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255
     image = Image.fromarray(pixels)
@@ -210,13 +210,13 @@ def test_decoding_at_a_reduced_scale_changes_the_pixels_little():
     assert np.abs(fast - exact).mean() < 2
 
 
-def test_preprocess_refuses_what_it_does_not_know():
+def test_invalid_preprocessing_values_are_rejected():
     for wrong in ({"size": 0}, {"resize": "stretch"}, {"interpolation": "cubic"}):
         with pytest.raises(ConfigurationError):
             Preprocess(**wrong)
 
 
-def test_many_images_come_in_order_with_errors_in_their_places(tmp_path):
+def test_load_all_keeps_the_order_and_yields_errors_in_place(tmp_path):
     paths = []
     for number in range(60):
         path = tmp_path / f"{number}.png"
@@ -233,12 +233,12 @@ def test_many_images_come_in_order_with_errors_in_their_places(tmp_path):
             assert item[0, 0, 0] == number
 
 
-def test_a_folder_that_may_not_be_listed_is_told_of(tmp_path, monkeypatch):
+def test_a_folder_without_read_permission_is_reported(tmp_path, monkeypatch):
     save(tmp_path / "a.png", "RGB", RED)
     (tmp_path / "private").mkdir()
     listing = os.scandir
 
-    def refusing(path):  # to root, nothing is forbidden
+    def refusing(path):  # root may list every folder
         if Path(path).name == "private":
             raise PermissionError(13, "Permission denied", str(path))
         return listing(path)

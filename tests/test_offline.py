@@ -42,7 +42,7 @@ def test_captioning_opens_no_python_socket(options):
     assert "skateboarder" in done.stdout
 
 
-def test_python_sockets_are_noticed():
+def test_python_sockets_are_detected():
     done = run_without_sockets("import socket; socket.create_connection(('127.0.0.1', 9))")
     assert "RuntimeError: socket." in done.stderr
 
@@ -54,7 +54,7 @@ def test_command_makes_no_connection_and_leaves_no_file(name, tmp_path):
 
 
 @needs_strace
-def test_telemetry_of_onnx_runtime_is_noticed(tmp_path):
+def test_telemetry_of_onnx_runtime_is_detected(tmp_path):
     findings = offline.run_case("caption", tmp_path / "caption", environment={"ORT_DISABLE_TELEMETRY": "0"})
     if not findings:
         pytest.skip("this version of ONNX Runtime has no telemetry")
@@ -72,7 +72,7 @@ def test_telemetry_of_onnx_runtime_is_noticed(tmp_path):
     ],
     ids=["name-server", "connection", "datagram", "look-up"],
 )
-def test_network_access_is_noticed(program, finding, tmp_path):
+def test_network_access_is_detected(program, finding, tmp_path):
     sandbox = offline.Sandbox(tmp_path / "sandbox")
     sandbox.run([sys.executable, "-c", program])
     assert any(finding in line for line in sandbox.findings)
@@ -80,7 +80,7 @@ def test_network_access_is_noticed(program, finding, tmp_path):
 
 @needs_strace
 @pytest.mark.parametrize("address", [("127.0.0.1", 53), ("192.0.2.99", 9)], ids=["name-server", "other-machine"])
-def test_network_access_is_noticed_in_a_cluster(address, tmp_path):
+def test_network_access_in_a_cluster_is_detected(address, tmp_path):
     sandbox = offline.Sandbox(tmp_path / "sandbox")
     program = "import socket\nfor address in [('127.0.0.1', 9), {}]:\n    socket.socket(type=2).sendto(b'a', address)"
     sandbox.run([sys.executable, "-c", program.format(address)], cluster=True)
@@ -89,7 +89,7 @@ def test_network_access_is_noticed_in_a_cluster(address, tmp_path):
 
 
 @needs_strace
-def test_files_in_the_home_folder_are_noticed(tmp_path):
+def test_files_in_the_home_folder_are_detected(tmp_path):
     sandbox = offline.Sandbox(tmp_path / "sandbox")
     sandbox.run([sys.executable, "-c", "import pathlib; (pathlib.Path.home() / 'id').write_text('1')"])
     assert sandbox.files() == ["id"]

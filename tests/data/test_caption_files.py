@@ -60,14 +60,14 @@ def write(tmp_path):
 # One test per format. The expected examples are written by hand.
 
 
-def test_coco(write):
+def test_coco_json_is_read(write):
     assert read_caption_file(write("captions_val2017.json", COCO)) == [
         Example("b.jpg", ("A red bus",), None),
         Example("a.jpg", ("A dog.", "The dog"), None),
     ]
 
 
-def test_karpathy(write):
+def test_karpathy_json_is_read(write):
     assert read_caption_file(write("dataset.json", KARPATHY)) == [
         Example("val2014/a.jpg", ("A dog.", "The dog"), "train"),
         Example("b.jpg", ('A bus with "annotations"',), "val"),
@@ -148,7 +148,7 @@ TABLE_EXAMPLES = [Example("a.jpg", ("A dog, red", "The dog"), "train"), Example(
         ("bars.csv", 'image| caption| split\na.jpg| A dog, red| train\nb.jpg| A "bus"| val\na.jpg| The dog| train\n'),
     ],
 )
-def test_tables(write, name, content):
+def test_tables_are_read(write, name, content):
     assert read_caption_file(write(name, content)) == TABLE_EXAMPLES
 
 
@@ -167,14 +167,14 @@ def test_flickr30k_results_csv_with_an_incomplete_row(write):
     ]
 
 
-def test_json_lines(write):
+def test_json_lines_are_read(write):
     expected = [Example("a.jpg", ("A dog", "The dog"), "train"), Example("b.jpg", ("A bus \u2014 red",), None)]
     assert read_caption_file(write("metadata.jsonl", LINES)) == expected
     assert read_caption_file(write("any name.txt", LINES)) == expected
     assert read_caption_file(write("one.json", LINES.partition("\n")[0])) == expected[:1]
 
 
-def test_json_lines_with_other_keys(write):
+def test_json_lines_with_other_keys_are_read(write):
     content = '{"Image": "x/a.jpg", "captions": ["A\u2028dog"], "other": [1, {}]}'
     assert read_caption_file(write("a.jsonl", content)) == [Example("x/a.jpg", ("A dog",))]
 

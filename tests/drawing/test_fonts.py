@@ -87,7 +87,7 @@ def test_a_file_that_is_not_a_font_is_refused(tmp_path):
         Fonts(tmp_path / "absent.ttf")
 
 
-def test_the_font_option(showtell, tmp_path, looking_bundle):
+def test_the_font_option_chooses_the_font(showtell, tmp_path, looking_bundle):
     refused = showtell("caption", PHOTO, "--font", "DejaVuSans.ttf", status=2)
     assert "--font has no effect without --annotate" in refused.stderr
     refused = showtell("caption", PHOTO, "--annotate", tmp_path / "out", "--font", PHOTO, status=2)

@@ -42,7 +42,7 @@ def test_constant_signal_predicts_the_share_of_outcomes():
     assert 1 / (1 + np.exp(-(bias + slope))) == pytest.approx(0.25)
 
 
-def test_clusters_are_near_similar_and_far_from_unlike_images():
+def test_similar_images_are_closer_to_the_clusters_than_other_images():
     random = np.random.default_rng(0)
     centres = random.normal(0, 1, (5, 30))
     known = centres[random.integers(0, 5, 400)] + random.normal(0, 0.05, (400, 30))
@@ -53,7 +53,7 @@ def test_clusters_are_near_similar_and_far_from_unlike_images():
     assert clusters.distances(similar[:, None]).max() < 0.05 < 0.2 < clusters.distances(-similar[:, None]).min()
 
 
-def test_clusters_are_at_most_as_many_as_different_images():
+def test_there_are_at_most_as_many_clusters_as_distinct_images():
     images = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], np.float32)
     clusters = cluster_features([np.repeat(images, 4, axis=0)[:, None]])
     assert sorted(clusters.clusters.tolist()) == sorted(images.tolist())

@@ -95,7 +95,7 @@ def test_split_is_read_by_either_name(tmp_path):
         read_split(table, None, "test")
 
 
-def test_missing_splits_are_drawn_as_in_training(tmp_path):
+def test_missing_splits_are_assigned_as_in_training(tmp_path):
     table = tmp_path / "captions.csv"
     table.write_text("file_name,text\n" + "".join(f"{number}.jpg,a dog\n" for number in range(20)))
     validation = {example.image for example in read_split(table, None, "dev")}

@@ -74,7 +74,7 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
         Bundle.load(tmp_path / "absent")
 
 
-def test_archives_with_foreign_files_or_false_sizes_are_refused(bundle, tmp_path):
+def test_archives_with_unexpected_files_or_wrong_sizes_are_rejected(bundle, tmp_path):
     bundle.save(tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "a") as archive:
         archive.writestr("../evil", b"x")
@@ -195,7 +195,7 @@ def test_scores_must_be_numbers(bundle, tmp_path, score):
         Bundle.load(tmp_path / "b")
 
 
-def test_scores_survive(bundle, tmp_path):
+def test_scores_are_saved_and_loaded(bundle, tmp_path):
     replace(bundle, scores={"a": {"bleu_4": 20.25}}).save(tmp_path / "b")
     assert json.loads((tmp_path / "b" / MANIFEST).read_text())["scores"] == {"a": {"bleu_4": 20.25}}
 

@@ -31,13 +31,13 @@ def test_an_image_can_be_a_path_bytes_a_file_an_image_or_an_array(captioner):
     with Image.open(photo) as image, photo.open("rb") as file:
         sources = [str(photo), photo.read_bytes(), file, BytesIO(photo.read_bytes())]
         assert {captioner(source) for source in sources} == {caption}
-        # A JPEG file is decoded at a reduced scale, an image or an array is not: the pixels differ a little.
+        # Pixels differ slightly, because JPEG files are decoded at a reduced scale, and images and arrays are not.
         assert captioner(image).text == caption.text
         assert captioner(np.asarray(image.convert("RGB"))) == captioner(image)
 
 
 @pytest.mark.parametrize("source", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), b"no image"])
-def test_arrays_of_another_shape_or_type_and_foreign_bytes_are_image_errors(captioner, source):
+def test_invalid_arrays_and_bytes_raise_image_errors(captioner, source):
     with pytest.raises(ImageError, match="the image: "):
         captioner(source)
 

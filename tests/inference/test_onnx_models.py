@@ -15,7 +15,7 @@ def test_the_converted_weights_give_the_features_of_the_original_on_photographs(
     pixels = np.stack([encoder.info.preprocess(decode(EXAMPLES / str(name))) for name in reference["files"]])
     pooled = encoder.encode(pixels)
     assert pooled.shape == (6, 1, 1280) and pooled.dtype == np.float32
-    # The weights are kept in half precision, and libjpeg-turbo before 3.2 decodes one of the photographs otherwise.
+    # Weights are stored in half precision, and libjpeg-turbo before 3.2 decodes one of the photos differently.
     assert np.abs(pooled[:, 0] - reference["pooled"]).max() < 0.07
     for ours, theirs in zip(pooled[:, 0], reference["pooled"], strict=True):
         assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.9998
@@ -34,7 +34,7 @@ def test_unknown_encoders_and_weights_are_refused():
         load_encoder(EncoderConfig(encoder_weights="none"))
 
 
-def test_what_is_no_model_is_refused_in_one_line(tmp_path):
+def test_invalid_models_give_a_one_line_error(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError, match=r"bad\.onnx") as error:
         open_session(tmp_path / "bad.onnx")

@@ -22,10 +22,10 @@ A, B, C, D = range(4, 8)
 
 
 class Sentences:
-    """Knows for each image the probability of every sentence; a row finds its place by what its state has been fed.
+    """A model with a known probability of every sentence of an image. The state of a row holds the tokens fed so far.
 
-    A state that does not follow its caption therefore gives wrong words and probabilities. Features (N, 1, 1) hold the
-    number of the image's set of sentences.
+    A state in the wrong row therefore gives wrong words and probabilities. Features (N, 1, 1) hold the index of the
+    image's set of sentences.
     """
 
     def __init__(self, *sets: dict[str, float]):
@@ -51,12 +51,12 @@ class Sentences:
         return log_probs, state.advanced({"prefix": prefixes})
 
     def sets_of(self, state):
-        """Return the set of each caption."""
+        """Return the index of the sentence set of each caption."""
         return np.repeat(state.image["set"], len(state.caption["prefix"]) // len(state.image["set"]))
 
 
 class Recurrent:
-    """A small recurrent network with random weights: probabilities depend on the image and on all words before."""
+    """A small recurrent network with random weights: probabilities depend on the image and all previous words."""
 
     def __init__(self, vocabulary: int = 8, seed: int = 0, sharpness: float = 2.0):
         generator = np.random.default_rng(seed)
@@ -76,9 +76,9 @@ class Recurrent:
 
 
 class Looking(Sentences):
-    """Its attention (N, G) tells what it is asked: G equal cells with the image's set and all words before, as digits.
+    """A model whose attention (N, G) encodes its input: each cell has the image's set and all previous words as digits.
 
-    The weights of a word are therefore known from its caption: they name the words before it, and not the word itself.
+    The expected weights of a word therefore follow from the words before it.
     """
 
     def __init__(self, *sets: dict[str, float], cells: int = 2, from_the_start: bool = False):
@@ -99,7 +99,7 @@ class Looking(Sentences):
 
 
 def number_of(image_set: int, words) -> int:
-    """Write a set and the words after it as one number, so small that float32 holds it."""
+    """Return a set and the words after it as the digits of one number, which float32 represents exactly."""
     return int("".join(map(str, (image_set + 1, *words))))
 
 
@@ -133,11 +133,11 @@ def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
         assert one.token_log_probs == pytest.approx(other.token_log_probs, abs=1e-5)
 
 
-# "a" leads with 0.6, but then splits three ways; the likeliest sentence, "bc", begins with "b".
+# "a" leads with 0.6, but then splits three ways. The most likely sentence, "bc", starts with "b".
 GARDEN_PATH = {"ab": 0.21, "ac": 0.2, "ad": 0.19, "bc": 0.36, "bd": 0.04}
 
 
-def test_greedy_takes_the_likeliest_word_at_each_step():
+def test_greedy_search_chooses_the_most_likely_word_at_each_step():
     [[found]] = search(Sentences(GARDEN_PATH), images(0), SearchOptions(strategy="greedy"))
     assert found.tokens == (A, B)
     assert found.finished
@@ -146,14 +146,14 @@ def test_greedy_takes_the_likeliest_word_at_each_step():
     assert found.log_prob == found.score == pytest.approx(math.log(0.21), abs=1e-6)
 
 
-def test_a_beam_finds_what_greedy_misses():
+def test_beam_search_finds_captions_that_greedy_search_misses():
     [found] = search(Sentences(GARDEN_PATH), images(0), SearchOptions(beam_size=2, n_best=2))
     assert texts([found]) == [["bc", "ab"]]
     assert [hypothesis.log_prob for hypothesis in found] == pytest.approx([math.log(0.36), math.log(0.21)], abs=1e-6)
 
 
-def test_the_state_follows_its_beam():
-    # The best beam changes place at every step, and the beams of each image branch off others.
+def test_each_beam_keeps_its_own_state():
+    # The order of the beams changes at every step, and beams branch off from others.
     sentences = {"abcd": 0.2, "abdc": 0.04, "bacd": 0.25, "badc": 0.07, "cabd": 0.08, "cbad": 0.3, "d": 0.06}
     mirrored = {sentence[::-1]: probability for sentence, probability in sentences.items()}
     options = SearchOptions(beam_size=7, n_best=7)
@@ -164,8 +164,8 @@ def test_the_state_follows_its_beam():
 
 
 @pytest.mark.parametrize("from_the_start", [False, True])
-def test_attention_follows_its_word_and_its_beam(from_the_start):
-    # Sentences end after 1, 3 and 4 words, and live rows change place at every step.
+def test_attention_weights_stay_with_their_word_and_beam(from_the_start):
+    # Sentences end after 1, 3 and 4 words, and the order of the beams changes at every step.
     sentences = {"abcd": 0.2, "abdc": 0.04, "bacd": 0.25, "badc": 0.07, "cab": 0.08, "cbad": 0.3, "d": 0.06}
     mirrored = {sentence[::-1]: probability for sentence, probability in sentences.items()}
     step = Looking(sentences, mirrored, from_the_start=from_the_start)
@@ -177,14 +177,14 @@ def test_attention_follows_its_word_and_its_beam(from_the_start):
                 assert_attention_follows(hypothesis, image_set)
 
 
-def test_attention_by_hand():
+def test_attention_equals_a_worked_example():
     [[found]] = search(Looking(GARDEN_PATH), images(0), SearchOptions(beam_size=2))
-    # Set 0 is written 1. "b" (5) was looked for before any word, "c" when "b" was there, and <end> has no row.
+    # Set 0 is encoded as 1. The row of "b" (5) has no previous word, the row of "c" has "b", and <end> has no row.
     assert text(found) == "bc"
     assert found.attention.tolist() == [[1, 1], [15, 15]]
 
 
-def test_attention_of_captions_that_are_cut_drawn_or_empty():
+def test_attention_of_truncated_sampled_and_empty_captions():
     step = Looking({"abc": 0.6, "abd": 0.3, "d": 0.1}, {"": 0.7, "a": 0.3})
     [one, two] = search(step, images(0, 1), SearchOptions(beam_size=2, n_best=2, max_length=2))
     assert [(text(h), h.finished) for h in one] == [("d", True), ("ab", False)]
@@ -198,15 +198,15 @@ def test_attention_of_captions_that_are_cut_drawn_or_empty():
                 assert_attention_follows(hypothesis, image_set)
 
 
-def test_a_model_without_attention_gives_none_and_attention_is_no_part_of_equality():
+def test_attention_is_none_without_an_attention_model_and_ignored_by_equality():
     [[without]] = search(Sentences(GARDEN_PATH), images(0))
     [[with_it]] = search(Looking(GARDEN_PATH), images(0))
     assert without.attention is None and with_it.attention is not None
     assert without == with_it and hash(without) == hash(with_it)
 
 
-def test_the_attention_of_an_ensemble_is_the_mean_of_those_that_have_it():
-    # Where the sets are 0 and 2, the second model's numbers are greater by 2 in the first digit.
+def test_ensemble_attention_is_the_mean_over_the_models_with_attention():
+    # With the sets 0 and 2, the first digit of the second model's weights is greater by 2.
     one, three = {"ab": 0.6, "c": 0.4}, [{"d": 1.0}, {"d": 1.0}, {"ab": 0.7, "c": 0.3}]
     features = [images(0), images(2), images(0)]
     [[found]] = search(Ensemble([Looking(one), Looking(*three), Sentences(one)]), features)
@@ -217,7 +217,7 @@ def test_the_attention_of_an_ensemble_is_the_mean_of_those_that_have_it():
 
 
 def test_length_penalty_prefers_the_longer_sentence():
-    # Four terms of log-probability against two: log(0.4) / 4 > log(0.6) / 2.
+    # The captions have four and two log-probabilities, including <end>: log(0.4) / 4 > log(0.6) / 2.
     step = Sentences({"a": 0.6, "bcd": 0.4})
     plain, penalised = (
         search(step, images(0), SearchOptions(beam_size=2, n_best=2, length_penalty=alpha))[0] for alpha in (0.0, 1.0)
@@ -227,7 +227,7 @@ def test_length_penalty_prefers_the_longer_sentence():
     assert [h.score for h in penalised] == pytest.approx([math.log(0.4) / 4, math.log(0.6) / 2], abs=1e-6)
 
 
-def test_a_caption_is_cut_at_max_length():
+def test_a_caption_is_truncated_at_max_length():
     step = Sentences({"abcd": 1.0})
     [[whole]] = search(step, images(0), SearchOptions(max_length=4))
     assert (text(whole), whole.finished) == ("abcd", True)
@@ -236,7 +236,7 @@ def test_a_caption_is_cut_at_max_length():
         assert (text(cut), cut.finished, len(cut.token_log_probs)) == ("abc", False, 3)
 
 
-def test_cut_captions_only_make_up_for_missing_finished_ones():
+def test_truncated_captions_are_returned_only_if_there_are_too_few_finished_ones():
     step = Sentences({"abc": 0.6, "abd": 0.3, "d": 0.1})
     options = SearchOptions(beam_size=2, max_length=2)
     [one] = search(step, images(0), options)
@@ -245,7 +245,7 @@ def test_cut_captions_only_make_up_for_missing_finished_ones():
     assert [(text(h), h.finished) for h in two] == [("d", True), ("ab", False)]
 
 
-def test_a_caption_with_no_allowed_word_left_is_cut():
+def test_a_caption_is_truncated_if_no_word_is_allowed():
     step = Sentences({"abc": 1.0})
     for strategy in ("beam", "greedy", "sample"):
         options = SearchOptions(strategy=strategy, suppress_tokens=(B,), length_penalty=1.0)
@@ -255,25 +255,25 @@ def test_a_caption_with_no_allowed_word_left_is_cut():
         assert empty == Hypothesis((), 0.0, (), 0.0, False)
 
 
-def test_the_model_may_find_that_there_is_nothing_to_say():
+def test_a_caption_may_be_empty():
     [[found]] = search(Sentences({"": 0.7, "a": 0.3}), images(0), SearchOptions(length_penalty=1.0))
     assert found.tokens == ()
     assert found.score == pytest.approx(math.log(0.7), abs=1e-6)
 
 
-def test_finished_captions_are_frozen_and_rows_are_not_wasted():
+def test_finished_captions_and_images_take_no_rows():
     step = Sentences({"": 0.3, "a": 0.3, "bcd": 0.25, "cd": 0.15}, {"d": 1.0})
     results = search(step, images(0, 1), SearchOptions(beam_size=3, n_best=3))
     assert texts(results) == [["", "a", "bcd"], ["d"]]
     assert [h.log_prob for h in results[0]] == pytest.approx(np.log([0.3, 0.3, 0.25]), abs=1e-6)
-    # One row an image before beams differ, then three; the second image is dropped once its only sentence is over.
+    # First one row per image, then three. The second image is dropped when its only sentence is finished.
     assert [len(tokens) for tokens in step.fed] == [2, 6, 3, 3]
-    # The first image's second call feeds "a", "b" and "c"; what has ended is fed no more.
+    # The second call feeds "a", "b" and "c" for the first image. Finished captions are not fed again.
     assert sorted(step.fed[1][:3]) == [A, B, C]
     assert not any(END in tokens[:3] for tokens in step.fed[:3])
 
 
-def test_a_search_stops_when_no_row_can_win():
+def test_search_stops_when_no_partial_caption_can_win():
     step = Sentences({"": 0.9, "abcd": 0.08, "bcda": 0.02})
     [[found]] = search(step, images(0), SearchOptions(beam_size=1))
     assert text(found) == ""
@@ -286,7 +286,7 @@ def test_a_search_stops_when_no_row_can_win():
 
 
 def brute_force(step, features: np.ndarray, options: SearchOptions) -> list[Hypothesis]:
-    """Score all captions of one image that the options allow, by feeding each to the model."""
+    """Score all captions that the options allow, for one image, by feeding each to the model."""
     found = []
     for length in range(options.max_length + 1):
         words = [word for word in (A, B, C) if word not in options.suppress_tokens]
@@ -313,10 +313,10 @@ def brute_force(step, features: np.ndarray, options: SearchOptions) -> list[Hypo
     no_repeat=st.integers(0, 2),
     suppress_tokens=st.sampled_from([(), (B,)]),
 )
-def test_a_beam_as_wide_as_the_space_is_exhaustive(seed, alpha, lengths, no_repeat, suppress_tokens):
+def test_a_sufficiently_wide_beam_finds_the_best_of_all_captions(seed, alpha, lengths, no_repeat, suppress_tokens):
     step, features = Recurrent(vocabulary=7, seed=seed), random_images(1, seed)
     options = SearchOptions(
-        beam_size=110,  # of 27 rows of three words each may go on in four ways
+        beam_size=110,  # 27 captions of three words, each with four continuations
         n_best=12,
         min_length=lengths[0],
         max_length=lengths[1],
@@ -330,7 +330,7 @@ def test_a_beam_as_wide_as_the_space_is_exhaustive(seed, alpha, lengths, no_repe
 
 
 def plain_beam_search(step, features: np.ndarray, options: SearchOptions) -> list[Hypothesis]:
-    """Search with one row a call, Python lists and no early end."""
+    """Beam search with one row per call, Python lists and no early stopping."""
     beams, finished, cut = [((), (), step.start(features))], [], []
     for length in range(options.max_length + 1):
         candidates = []
@@ -362,7 +362,7 @@ def plain_beam_search(step, features: np.ndarray, options: SearchOptions) -> lis
     alpha=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     min_length=st.integers(0, 3),
 )
-def test_a_batch_gives_what_a_plain_search_without_stopping_gives_for_each_image(seed, beam, alpha, min_length):
+def test_batched_search_equals_a_simple_search_without_early_stopping(seed, beam, alpha, min_length):
     step, features = Recurrent(vocabulary=12, seed=seed), random_images(4, seed)
     options = SearchOptions(
         beam_size=beam[1], n_best=beam[0], max_length=7, min_length=min_length, length_penalty=alpha
@@ -372,7 +372,7 @@ def test_a_batch_gives_what_a_plain_search_without_stopping_gives_for_each_image
 
 
 @pytest.mark.parametrize("strategy", ["beam", "greedy"])
-def test_a_batch_gives_the_same_as_one_image_at_a_time(strategy):
+def test_batched_search_equals_search_of_one_image_at_a_time(strategy):
     step, features = Recurrent(vocabulary=12), random_images(20)
     options = SearchOptions(strategy=strategy, max_length=9)
     together = search(step, features, options)
@@ -381,7 +381,7 @@ def test_a_batch_gives_the_same_as_one_image_at_a_time(strategy):
         assert_same(found, search(step, features[row : row + 1], options)[0])
 
 
-def test_a_beam_of_one_is_greedy_search():
+def test_beam_search_of_width_one_equals_greedy_search():
     step, features = Recurrent(seed=4), random_images(20)
     beam = search(step, features, SearchOptions(beam_size=1, max_length=9))
     assert beam == search(step, features, SearchOptions(strategy="greedy", max_length=9))
@@ -392,7 +392,7 @@ def test_no_images_give_no_captions():
     assert search(Recurrent(), random_images(0)) == []
 
 
-def test_no_word_or_pair_is_repeated():
+def test_no_ngram_of_the_given_size_is_repeated():
     step = Sentences({"abab": 0.5, "abac": 0.3, "abcd": 0.2})
     for size, expected in ((0, "abab"), (3, "abab"), (2, "abac"), (1, "abcd")):
         [[found]] = search(step, images(0), SearchOptions(no_repeat_ngram_size=size))
@@ -401,7 +401,7 @@ def test_no_word_or_pair_is_repeated():
 
 @pytest.mark.parametrize("strategy", ["beam", "greedy", "sample"])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_long_captions_hold_no_repeated_ngram(strategy, size):
+def test_long_captions_contain_no_repeated_ngram(strategy, size):
     options = SearchOptions(strategy=strategy, min_length=8, max_length=12, no_repeat_ngram_size=size, seed=0)
     step, features = Recurrent(vocabulary=20, seed=1, sharpness=1.0), random_images(16)
 
@@ -418,7 +418,7 @@ def test_special_and_suppressed_tokens_are_never_produced(strategy):
     class Special(Recurrent):
         def __call__(self, tokens, state):
             log_probs, state = super().__call__(tokens, state)
-            log_probs[:, [PAD, START, UNK, B]] = 0.0  # the most that a log-probability can be
+            log_probs[:, [PAD, START, UNK, B]] = 0.0  # the largest possible log-probability
             return log_probs, state
 
     options = SearchOptions(strategy=strategy, max_length=6, suppress_tokens=(B,), seed=0)
@@ -426,7 +426,7 @@ def test_special_and_suppressed_tokens_are_never_produced(strategy):
     assert produced == {A, C, D}
 
 
-def test_min_length_holds_for_every_decoding():
+def test_min_length_applies_to_every_strategy():
     step = Sentences({"": 0.6, "a": 0.2, "ab": 0.1, "abc": 0.1})
     for strategy in ("beam", "greedy", "sample"):
         [[found]] = search(step, images(0), SearchOptions(strategy=strategy, min_length=3))
@@ -441,19 +441,19 @@ WORDS = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
     ("choices", "expected"),
     [
         ({}, {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}),
-        # Squares of the probabilities, over their sum 0.365.
+        # The squares of the probabilities, divided by their sum 0.365.
         ({"temperature": 0.5}, {"a": 0.25 / 0.365, "b": 0.09 / 0.365, "c": 0.0225 / 0.365, "d": 0.0025 / 0.365}),
         ({"top_k": 2}, {"a": 0.625, "b": 0.375}),
         ({"top_k": 100}, {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}),
         ({"top_p": 0.45}, {"a": 1.0}),
         ({"top_p": 0.6}, {"a": 0.625, "b": 0.375}),
-        # Of the two likeliest "a" holds 0.625: the nucleus is taken from what top_k has left.
+        # top_p applies after top_k: of the two most likely words, "a" has a probability of 0.625.
         ({"top_k": 2, "top_p": 0.6}, {"a": 1.0}),
-        # At temperature 0.5 "a" holds 0.685.
+        # At temperature 0.5, "a" has a probability of 0.685.
         ({"temperature": 0.5, "top_p": 0.6}, {"a": 1.0}),
     ],
 )
-def test_sampled_words_have_their_probabilities(choices, expected):
+def test_sampled_words_follow_the_probabilities_of_the_options(choices, expected):
     number = 4000
     options = SearchOptions(strategy="sample", n_best=number, seed=1, **choices)
     [found] = search(Sentences(WORDS), images(0), options)
@@ -462,12 +462,12 @@ def test_sampled_words_have_their_probabilities(choices, expected):
     for word, probability in expected.items():
         deviation = math.sqrt(probability * (1 - probability) / number)
         assert drawn.count(word) / number == pytest.approx(probability, abs=4 * deviation + 1e-12)
-    # Whatever shaped the draw, the reported log-probabilities are the model's own, and the best come first.
+    # The log-probabilities are those of the model, regardless of the options, and the best captions come first.
     assert [h.log_prob for h in found] == pytest.approx([math.log(WORDS[word]) for word in drawn], abs=1e-6)
     assert drawn == sorted(drawn)
 
 
-def test_whole_sentences_are_drawn_with_their_probabilities_for_each_image():
+def test_sampled_captions_follow_the_probabilities_of_the_model():
     number = 4000
     sets = [{"ab": 0.4, "ac": 0.2, "b": 0.3, "": 0.1}, {"dcba": 0.75, "dcab": 0.25}]
     results = search(Sentences(*sets), images(0, 1), SearchOptions(strategy="sample", n_best=number, seed=2))
@@ -476,7 +476,7 @@ def test_whole_sentences_are_drawn_with_their_probabilities_for_each_image():
             assert line.count(sentence) / number == pytest.approx(probability, abs=0.03)
 
 
-def test_a_seed_makes_a_sample_repeatable():
+def test_the_same_seed_gives_the_same_samples():
     step, features = Recurrent(vocabulary=40), random_images(8)
     options = SearchOptions(strategy="sample", n_best=2, seed=5)
     assert search(step, features, options) == search(step, features, options)
@@ -484,7 +484,7 @@ def test_a_seed_makes_a_sample_repeatable():
 
 
 def test_an_ensemble_averages_probabilities():
-    # Mean over the two: "a" 0.4, "b" 0.35, "c" 0.25; then after "a" "b" holds (0.1 + 0.9) / 2.
+    # Means of the two models: "a" 0.4, "b" 0.35, "c" 0.25. After "a", "b" has (0.1 + 0.9) / 2.
     pair = Ensemble(
         [
             Sentences({"ab": 0.07, "ac": 0.63, "b": 0.2, "c": 0.1}),
@@ -501,7 +501,7 @@ def test_an_ensemble_averages_probabilities():
     assert found.log_prob == pytest.approx(math.log(0.35), abs=1e-6)
 
 
-def test_a_model_and_itself_are_the_model():
+def test_an_ensemble_of_a_model_with_itself_equals_the_model():
     step, features = Recurrent(vocabulary=40), random_images(6)
     options = SearchOptions(n_best=3, max_length=9)
     for twice, once in zip(
@@ -510,7 +510,7 @@ def test_a_model_and_itself_are_the_model():
         assert_same(twice, once)
 
 
-def test_the_models_of_an_ensemble_may_have_features_of_their_own():
+def test_each_model_of_an_ensemble_can_have_its_own_features():
     one, other = Sentences({"a": 1.0}, {"b": 0.9, "c": 0.1}), Sentences({"c": 0.3, "d": 0.7})
     [[found]] = search(Ensemble([one, other]), [images(1), images(0)])
     assert text(found) == "b"
@@ -536,7 +536,7 @@ def test_a_suppressed_token_must_be_in_the_vocabulary():
         search(Recurrent(vocabulary=8), random_images(1), SearchOptions(suppress_tokens=(8,)))
 
 
-def test_the_model_owns_its_state():
+def test_search_does_not_change_the_state_of_the_model():
     class Frozen(Recurrent):
         def __call__(self, tokens, state):
             log_probs, state = super().__call__(tokens, state)

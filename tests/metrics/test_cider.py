@@ -84,7 +84,7 @@ def test_document_frequencies_equal_a_simple_count(references):
     assert DocumentFrequencies.from_references(references).counts == expected
 
 
-def test_with_the_frequencies_of_a_data_set_its_images_score_as_in_the_whole_set(random_set):
+def test_a_subset_with_the_frequencies_of_the_whole_set_gets_the_same_scores(random_set):
     candidates, references = random_set
     frequencies = DocumentFrequencies.from_json(DocumentFrequencies.from_references(references).to_json())
     together = CiderD(references).score(candidates)

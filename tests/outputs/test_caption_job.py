@@ -85,7 +85,7 @@ def test_a_job_can_be_stopped(captioner, images):
     assert 1 <= job.finished < len(job.pending) == 1200 and len(calls) == 1
 
 
-def test_options_and_threshold(images):
+def test_search_options_and_confidence_threshold_are_applied(images):
     captioner = Captioner.load()
     options = captioner.search_options.override(n_best=2)
     job = CaptionJob(captioner, images[:2], options=options, min_confidence=1.0)
