@@ -117,7 +117,7 @@ def test_markdown_code_and_incomplete_images_are_ignored(content):
     assert find_missing_alts(content, ".md") == []
 
 
-def test_address_and_position_of_an_image():
+def test_images_are_found_with_address_and_position():
     content = '<p>é\r\n\n<img\nsrc="a&amp;b.jpg"><img srcset="c.jpg 2x, d.jpg"><base href="/x/">'.encode()
     first, second = find_missing_alts(content, ".HTML")
     assert (first.source, first.line, content[: first.offset]) == ("/x/a&b.jpg", 3, "<p>é\r\n\n<img".encode())
@@ -151,7 +151,7 @@ PAGES = st.lists(st.one_of(FRAGMENTS, FRAGMENTS, st.binary(max_size=3)), max_siz
 
 @settings(deadline=None, max_examples=400)
 @given(content=PAGES, suffix=st.sampled_from([".html", ".md"]))
-def test_all_other_bytes_stay_and_a_second_run_finds_nothing(content, suffix):
+def test_inserting_texts_changes_no_other_bytes_and_leaves_no_missing_alts(content, suffix):
     try:
         after = fill(content, suffix, "some words")
     except PageError:
@@ -166,7 +166,7 @@ CHARACTERS = st.characters(exclude_categories=["Cs", "Cc", "Cn"])
 
 @settings(deadline=None, max_examples=150)
 @given(text=st.text(CHARACTERS, max_size=30), legacy=st.booleans())
-def test_html_and_markdown_parsers_read_the_same_text(text, legacy):
+def test_html_and_markdown_parsers_read_the_inserted_text(text, legacy):
     words = " ".join([*text.split(), "a"])
     encoding = "latin-1" if legacy else "utf-8"
     page = fill("é<img src=a>".encode(encoding), ".html", words).decode(encoding)

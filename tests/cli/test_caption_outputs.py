@@ -146,7 +146,7 @@ def test_subfolders_are_searched_by_default(showtell, command, noise_images):
     assert len(showtell(*command, "--no-recursive").stdout.splitlines()) == 10
 
 
-def test_a_sidecar_file_that_cannot_be_written_is_the_error_of_its_image(showtell, command, noise_images):
+def test_an_unwritable_sidecar_file_fails_only_its_image(showtell, command, noise_images):
     (noise_images / "05.png").unlink()
     (noise_images / "03.jpg").write_bytes((noise_images / "03.png").read_bytes())
     done = showtell(*command, "--sidecar", "--json", status=1)
@@ -171,7 +171,7 @@ def test_a_file_name_that_is_too_long_is_an_error_on_one_line(showtell, command,
     assert done.stdout.count("\n") == 1 and "File name too long" in done.stderr
 
 
-def test_caption_lengths_and_forbidden_words(showtell, looking_bundle, night_image):
+def test_length_limits_and_forbidden_words_are_applied(showtell, looking_bundle, night_image):
     command = ["caption", night_image, "--model", looking_bundle]
     assert showtell(*command, "--forbid", "Dog").stdout == "a\n"
     assert showtell(*command, "--max-words", 1).stdout == "dog\n"  # "a" would be truncated

@@ -74,7 +74,7 @@ def test_n_best_captions_are_sorted_by_score(showtell):
     assert len({caption["caption"] for caption in record["captions"]}) == 5
 
 
-def test_greedy_search_and_sampling(showtell):
+def test_strategy_chooses_greedy_search_or_sampling(showtell):
     greedy = {showtell("caption", PHOTO, "--strategy", "greedy").stdout for _ in range(2)}
     assert greedy == {showtell("caption", PHOTO, "--beam-size", 1).stdout}
     samples = showtell("caption", PHOTO, "--strategy", "sample", "--n-best", 8).stdout.splitlines()

@@ -19,7 +19,7 @@ def handler():
     logger.setLevel(logging.NOTSET)
 
 
-def test_the_level_is_a_prefix_except_for_info(capsys):
+def test_messages_start_with_their_level_except_for_info(capsys):
     logger = logging.getLogger("showtell.some.module")
     logger.debug("not printed")
     logger.info("12 images captioned")

@@ -152,7 +152,7 @@ def test_tables_are_read(write, name, content):
     assert read_caption_file(write(name, content)) == TABLE_EXAMPLES
 
 
-def test_a_table_without_splits(write):
+def test_a_table_without_splits_is_read(write):
     kaggle = "image,caption\na.jpg,A dog .\na.jpg,The dog\nb.jpg,\n"
     assert read_caption_file(write("captions.txt", kaggle)) == [Example("a.jpg", ("A dog .", "The dog"))]
     indexed = ",image,caption\n0,a.jpg,A dog .\n"

@@ -34,7 +34,7 @@ def test_rows_are_in_the_order_of_the_images(noise_images, tmp_path):
     assert Features.open(tmp_path / "f.npy").encoder == MeanColour().info
 
 
-def test_a_grid_keeps_its_cells(noise_images, tmp_path):
+def test_grid_features_keep_all_cells(noise_images, tmp_path):
     extract_features(list_images(noise_images), MeanColour(cells=4), tmp_path / "f.npy")
     assert np.load(tmp_path / "f.npy").shape == (12, 4, 3)
     assert Features.open(tmp_path / "f.npy").array.dtype == np.float16
@@ -79,7 +79,7 @@ def test_an_interrupted_extraction_with_another_encoder_is_restarted(noise_image
     assert encoder.encoded == 12
 
 
-def test_a_finished_file_is_neither_extracted_again_nor_overwritten(noise_images, tmp_path):
+def test_a_complete_feature_file_is_reused_and_not_overwritten(noise_images, tmp_path):
     images = list_images(noise_images)
     extract_features(images, MeanColour(), tmp_path / "f.npy")
     again = MeanColour()

@@ -82,7 +82,7 @@ def test_any_caption_can_be_drawn(size, caption):
     ("count", "rows"),
     [(1, [1]), (2, [2]), (3, [3]), (5, [3, 2]), (6, [3, 3]), (24, [6, 6, 6, 6]), (32, [7, 7, 7, 7, 4])],
 )
-def test_the_grid_of_a_contact_sheet(count, rows):
+def test_a_contact_sheet_has_the_expected_number_of_rows(count, rows):
     sheet = contact_sheet([Image.new("RGB", (64, 48), RED)] * count, [f"image {n}" for n in range(count)])
     found = boxes(sheet, RED)
     tops = [top for _, top, _, _ in found]

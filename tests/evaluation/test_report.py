@@ -41,7 +41,7 @@ def test_report_names_the_images_as_source_of_their_own_frequencies(evaluation, 
     assert content["document_frequencies"] == {"of": "these images", "images": len(NAMES)}
 
 
-def test_sheet_stacks_three_groups(evaluation, tmp_path):
+def test_the_sheet_has_three_groups_of_images(evaluation, tmp_path):
     write_report(tmp_path / "report", evaluation, EXAMPLES, {})
     with Image.open(tmp_path / "report" / "best-median-worst.jpg") as sheet:
         assert sheet.width > 480 and sheet.height > sheet.width

@@ -77,7 +77,7 @@ def test_lock_file_of_a_killed_process_has_no_effect(data, tmp_path):
     check_restart(case, tmp_path / "again", undisturbed)
 
 
-def test_two_commands_on_one_file_leave_each_image_once(data, tmp_path):
+def test_two_commands_with_one_output_write_each_image_once(data, tmp_path):
     case = cases(data)["caption --jsonl"]
     case.prepare(tmp_path / "both")
     command = [*SHOWTELL, *case.command(tmp_path / "both")]

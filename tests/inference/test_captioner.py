@@ -82,7 +82,7 @@ def test_notebooks_show_image_caption_and_confidence(captioner, looking_bundle, 
     assert "<img" in result._repr_html_() and "<img" in result.captions[0]._repr_html_()
 
 
-def test_a_stream_gives_the_same_captions_and_keeps_errors_in_order(captioner, tmp_path):
+def test_caption_equals_call_and_keeps_the_order_with_errors(captioner, tmp_path):
     sources = [*PHOTOS, tmp_path / "absent.jpg", *PHOTOS, *PHOTOS]
     results = list(captioner.caption(sources))
     assert [result.source for result in results] == sources

@@ -53,7 +53,7 @@ def test_a_zero_score_without_any_match_is_explained():
     assert "no caption shares a word" in scores.notes[1]
 
 
-def test_identical_captions_are_noted():
+def test_identical_captions_add_a_note():
     scores = score_captions(dict.fromkeys(REFERENCES, "A dog is running on a sofa."), REFERENCES)
     assert scores.distinct == 0.5
     assert "all 2 captions are identical ('a dog is running on a sofa')" in scores.notes[0]

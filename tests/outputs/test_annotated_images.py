@@ -10,7 +10,7 @@ from showtell.outputs import AnnotatedImages, AttentionMaps
 PHOTO = EXAMPLES / "000000126107.jpg"
 
 
-def test_a_taken_name_gets_a_number_and_two_images_a_contact_sheet(tmp_path):
+def test_duplicate_names_get_a_number_and_two_images_give_a_contact_sheet(tmp_path):
     output = AnnotatedImages(tmp_path / "out")
     output.add({"path": str(PHOTO), "caption": "a dog"})
     output.add({"path": str(tmp_path / "broken.jpg"), "error": "broken"})

@@ -61,7 +61,7 @@ def test_an_image_is_skipped_if_all_resumable_outputs_have_its_caption(captioner
     assert CaptionJob(captioner, images, [Recorder()]).skipped == 0
 
 
-def test_the_error_of_a_per_image_output_is_the_error_of_the_image(captioner, images):
+def test_an_error_of_a_per_image_output_fails_only_the_image(captioner, images):
     output = Recorder()
     per_image = Recorder(is_per_image=True, failing=["03.png"])
     job = CaptionJob(captioner, images, [output, per_image])
@@ -70,7 +70,7 @@ def test_the_error_of_a_per_image_output_is_the_error_of_the_image(captioner, im
     assert len(per_image.records) == 11 and (job.done, job.failed) == (11, 1)
 
 
-def test_the_error_of_another_output_ends_the_job(captioner, images):
+def test_an_error_of_any_other_output_stops_the_job(captioner, images):
     output = Recorder(failing=["03.png"])
     with pytest.raises(OSError, match="No space left"):
         list(CaptionJob(captioner, images, [output]).run())

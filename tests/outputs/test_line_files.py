@@ -18,7 +18,7 @@ RECORDS = [
 @pytest.mark.parametrize("kind", [JsonLines, CsvTable])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_file_truncated_anywhere_is_repaired_and_completed(kind, tmp_path, data):
+def test_a_truncated_file_is_repaired_and_continued(kind, tmp_path, data):
     complete, truncated = tmp_path / "complete", tmp_path / "truncated"
     for record in RECORDS:
         kind(complete).add(record)

@@ -74,7 +74,7 @@ def bundle(old):
     return path
 
 
-def test_weights_of_runs_and_float_bundles_are_exact_and_those_of_int8_bundles_close(old, bundle, tmp_path):
+def test_weights_are_exact_from_runs_and_float_bundles_and_close_from_int8_bundles(old, bundle, tmp_path):
     loaded = Bundle.load(bundle)
     names = ("decoder_start.onnx", "decoder_step.onnx")
     features = np.random.default_rng(0).normal(size=(4, old.encoder.cells, old.encoder.channels)).astype("float32")
@@ -137,7 +137,7 @@ def test_settings_that_contradict_the_start_are_refused(old):
     start.require_agreement({"units": 16, "grid": True, "dropout": 0.1, "min_count": 2})
 
 
-def test_new_words_get_random_embeddings_and_the_mean_logit():
+def test_new_words_start_with_random_embeddings_and_the_mean_logit():
     model = replace(Recipe().model, embedding_size=2, units=2)
     small, large = build_decoder(model, 5, 3), build_decoder(model, 7, 3)
     initial = large.word_embedding.get_weights()[0]

@@ -53,7 +53,7 @@ def test_a_long_line_above_the_bar_is_not_broken(width):
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_counts_and_rate_are_complete(width):
+def test_counts_and_rate_are_not_truncated(width):
     screen = screen_of(width, PROGRAM, "a.jpg")
     assert "12/12" in screen and "images/s" in screen and "captioning" in screen
     assert ("━" in screen) == (width >= 60)

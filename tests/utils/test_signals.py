@@ -32,7 +32,7 @@ def test_items_are_taken_until_the_event_is_set():
     assert list(items) == [] and stopped == [True]
 
 
-def test_an_event_after_the_last_item_does_not_stop_anything():
+def test_an_event_set_after_the_last_item_is_ignored():
     event, stopped = threading.Event(), []
     for _ in take_until_set(event, [1], lambda: stopped.append(True)):
         event.set()

@@ -36,7 +36,7 @@ def test_endless_items_are_taken_only_as_needed(monkeypatch):
     assert len(taken) <= 5 + 3 * 2 + 1
 
 
-def test_an_error_takes_the_place_of_its_result():
+def test_an_error_is_raised_in_place_of_its_result():
     results = parallel_map(lambda number: 1 // number, [1, 0, 1], ahead=1)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
