@@ -40,8 +40,8 @@ LOOKING_GRAPHS = {
             signs_by_image = Reshape (signs, grouped)
             cells_by_image = Unsqueeze (cells, second)
             by_image = Mul (signs_by_image, cells_by_image)
-            sought = Reshape (by_image, rows)
-            next_attention = Softmax <axis = 1> (sought)
+            scores = Reshape (by_image, rows)
+            next_attention = Softmax <axis = 1> (scores)
         }""",
 }
 
