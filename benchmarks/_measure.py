@@ -1,16 +1,29 @@
-"""What the benchmarks share: taking turns, watching a process, and the line that tells a result."""
+"""Helpers of the benchmarks: alternate between jobs, measure a process, print a result."""
 
+import argparse
 import os
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def interleaved(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
-    """Run jobs by turns, after each has run once unmeasured; return the median seconds of each.
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help is the docstring of a script."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
-    On a machine whose speed changes from minute to minute, turns make the ratios of the jobs hold.
+
+def time_alternately(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Run jobs in turn and return the median time of each in seconds.
+
+    The speed of a machine may change from minute to minute. Alternating keeps the ratios of the jobs comparable.
+
+    Args:
+        jobs: name -> job. Each runs once before it is timed.
+        rounds: number of timed runs of each job.
     """
     for job in jobs.values():
         job()
@@ -20,11 +33,11 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], rounds: int = 5) -> di
             began = time.perf_counter()
             job()
             times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def run(command: Sequence[str]) -> tuple[float, float]:
-    """Run a program; return the seconds that it took and the most memory that it held, in MB."""
+def run_process(command: Sequence[str]) -> tuple[float, float]:
+    """Run a program and return its duration in seconds and its peak memory in MB."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -35,6 +48,6 @@ def run(command: Sequence[str]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1024
 
 
-def tell(claim: str, ours: str, other: str, ratio: str, wanted: str) -> None:
-    """Print a result: what is claimed, our figure, the peer's or the limit's, how they compare, and what was wanted."""
-    print(claim, ours, other, ratio, wanted, sep="\t", flush=True)
+def print_result(title: str, ours: str, other: str = "", ratio: str = "") -> None:
+    """Print a row of the table: what is measured, our result, the result of the peer or the limit, and their ratio."""
+    print(title, ours, other, ratio, sep="\t", flush=True)

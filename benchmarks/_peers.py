@@ -1,10 +1,10 @@
-"""Captioners of other makers, as transformers builds them from their configuration, with random weights.
+"""Other captioners in transformers, built from their configuration with random weights.
 
-What they say is nonsense, but it takes as long as sense. They caption as a user would have them: photograph in, as many
-tokens out as are asked for, by a beam of three; what a tokenizer would do after that is left out.
+Their captions are meaningless, but take as long as real ones. They caption photos with a beam width of 3 and a fixed
+number of tokens. Decoding the tokens to text is left out.
 
-As a program: `python _peers.py make NAME FOLDER` writes one, and `python _peers.py caption FOLDER TOKENS IMAGE..` loads
-it and captions the images.
+    python _peers.py make NAME FOLDER               write a captioner
+    python _peers.py caption FOLDER TOKENS IMAGE ..  load it and caption images
 """
 
 import sys
@@ -17,7 +17,7 @@ NAMES = ("vit-gpt2", "BLIP-base")
 
 
 def make(name: str, folder: Path) -> None:
-    """Write one of the size of nlpconnect/vit-gpt2-image-captioning or Salesforce/blip-image-captioning-base."""
+    """Write a captioner as large as nlpconnect/vit-gpt2-image-captioning or Salesforce/blip-image-captioning-base."""
     import torch
     import transformers
 
@@ -25,7 +25,7 @@ def make(name: str, folder: Path) -> None:
     model: Any
     processor: Any
     if name == "vit-gpt2":
-        # Both start from the sizes of the models that are downloaded: ViT-base at 224 pixels, the smallest GPT-2.
+        # The default sizes are those of the published model: ViT-base at 224 pixels and the smallest GPT-2.
         config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
             transformers.ViTConfig(), transformers.GPT2Config(add_cross_attention=True, is_decoder=True)
         )
@@ -40,37 +40,36 @@ def make(name: str, folder: Path) -> None:
 
 
 class Peer:
-    """A captioner loaded from the folder where `make` has left it."""
+    """A captioner written by `make`."""
 
     def __init__(self, folder: Path):
         import transformers
 
-        kind = "VisionEncoderDecoderModel" if "vision-encoder" in _config(folder) else "BlipForConditionalGeneration"
-        self._model = getattr(transformers, kind).from_pretrained(folder).eval()
-        processor = "ViTImageProcessor" if kind.startswith("Vision") else "BlipImageProcessor"
+        is_vit = "vision-encoder" in (folder / "config.json").read_text()
+        model = "VisionEncoderDecoderModel" if is_vit else "BlipForConditionalGeneration"
+        processor = "ViTImageProcessor" if is_vit else "BlipImageProcessor"
+        self._model = getattr(transformers, model).from_pretrained(folder).eval()
         self._processor = getattr(transformers, processor).from_pretrained(folder)
 
-    def caption(self, images: Sequence[Path], tokens: int) -> Any:
-        """Caption a batch of images with so many tokens each; return token ids (N, any)."""
+    def caption(self, paths: Sequence[Path], tokens: int) -> Any:
+        """Caption a batch of images with this number of tokens each. Return the token ids (N, any)."""
         import torch
         from PIL import Image
 
-        pictures = [Image.open(path).convert("RGB") for path in images]
+        images = [Image.open(path).convert("RGB") for path in paths]
         with torch.inference_mode():
-            pixels = self._processor(pictures, return_tensors="pt").pixel_values
+            pixels = self._processor(images, return_tensors="pt").pixel_values
             return self._model.generate(
                 pixel_values=pixels, num_beams=BEAM_SIZE, min_new_tokens=tokens, max_new_tokens=tokens
             )
-
-
-def _config(folder: Path) -> str:
-    return (folder / "config.json").read_text()
 
 
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
     if task == "make":
         make(arguments[0], Path(arguments[1]))
-    else:
+    elif task == "caption":
         folder, tokens, *images = arguments
         print(Peer(Path(folder)).caption([Path(image) for image in images], int(tokens)).shape)
+    else:
+        print(__doc__)

@@ -1,14 +1,12 @@
-"""What each part of the recipe brings: trains one row of the table after the other, and writes the table.
+"""Train, export and score one model for each row of the table in docs/results.md, and write the table.
 
-    python benchmarks/ablation.py --images Flicker8k_Dataset --captions Flickr8k.token.txt [RUN ..]
+    python benchmarks/ablation.py --images Flicker8k_Dataset --captions Flickr8k.token.txt [RUN ...]
 
-Every row is `showtell train` with options, `showtell export --int8` and `showtell evaluate --meteor`; the commands are
-printed as they run. What is done is kept in `--runs`, so that an interrupted table goes on where it stopped. The table
-in docs/results.md is written anew from all rows that are there; those of the runs that are named on the command line,
-or else all, are made first.
+Each row is `showtell train` with options, `showtell export --int8` and `showtell evaluate --meteor`; the commands are
+printed. Results are kept in the folder of `--runs`. The same command resumes an interrupted table. With names of runs,
+only these are trained; the table contains all rows with results.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -16,15 +14,27 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from _measure import make_parser
+
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "flickr8k.toml"
-RESULTS = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of the table -->\n"
+# Phase -> its folder in a run.
 PHASES = {"cross-entropy": ".", "fine-tuning": "fine-tuning", "self-critical": "self-critical"}
+# Metric in scores.json -> format in the table.
+METRICS = {
+    **{f"BLEU-{order}": "{:.1f}" for order in range(1, 5)},
+    "METEOR": "{:.1f}",
+    "ROUGE-L": "{:.1f}",
+    "CIDEr": "{:.1f}",
+    "distinct captions": "{:.0f} %",
+    "with a repeated bigram": "{:.1f} %",
+}
 
 FIRST_PHASE = ["--fine-tuning-epochs", "0", "--self-critical-epochs", "0"]
-SHARP = [*FIRST_PHASE, "--label-smoothing", "0"]
-POOLED = [*SHARP, "--decoder", "show_and_tell"]
+NO_SMOOTHING = [*FIRST_PHASE, "--label-smoothing", "0"]
+POOLED = [*NO_SMOOTHING, "--decoder", "show_and_tell"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,11 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: what it shows.
-        run: its training run, which may have several phases; of an ensemble, a name of its own.
-        options: what differs from the recipe.
-        phase: the phase that is shown.
-        members: of an ensemble, the runs and phases that it joins.
+        name: name in the table.
+        run: name of the training run, which may have several phases, or of the ensemble.
+        options: options of `showtell train`.
+        phase: the phase to score.
+        members: the runs of an ensemble.
     """
 
     name: str
@@ -47,7 +57,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """A name for files."""
+        """Name for files."""
         return f"{self.run}-{self.phase}"
 
 
@@ -58,7 +68,7 @@ def three_seeds(name: str, run: str, options: list[str]) -> list[Row]:
 
 ROWS = [
     *three_seeds("pooled LSTM", "pooled", POOLED),
-    *three_seeds("attention", "attention", SHARP),
+    *three_seeds("attention", "attention", NO_SMOOTHING),
     Row("attention + label smoothing", "flickr8k"),
     Row("the same + scheduled sampling", "scheduled", (*FIRST_PHASE, "--scheduled-sampling", "0.25")),
     Row("the same + word vectors (GloVe, 50)", "vectors", (*FIRST_PHASE, "--embedding-size", "50")),
@@ -69,107 +79,100 @@ ROWS = [
 ]
 
 
+@dataclass(frozen=True)
 class Table:
-    """Makes the rows, and writes them.
+    """Makes the rows and writes the table.
 
-    Args:
-        arguments: the command line's.
+    Attributes:
+        images: folder of the images.
+        captions: caption file.
+        word_vectors: file of GloVe vectors of size 50.
+        runs: folder of runs, bundles and scores.
     """
 
-    def __init__(self, arguments: argparse.Namespace):
-        self.arguments = arguments
-        self.runs: Path = arguments.runs
+    images: Path
+    captions: Path
+    word_vectors: Path
+    runs: Path
 
     def prepare(self) -> None:
-        """Index the captions and extract the features, once for all rows."""
-        images, captions = self.arguments.images, self.runs / "captions.h5"
+        """Encode the captions and extract the features, once for all rows."""
+        captions = self.runs / "captions.h5"
         if not captions.exists():
-            showtell("prepare", "-o", captions, "--captions", self.arguments.captions, "--min-count", 4)
+            showtell("prepare", "-o", captions, "--captions", self.captions, "--min-count", 4)
         for name, options in (("pooled", []), ("grid", ["--grid"])):
             if not (self.runs / f"{name}.npy").exists():
-                showtell("extract", images, "-o", self.runs / f"{name}.npy", *options)
+                showtell("extract", self.images, "-o", self.runs / f"{name}.npy", *options)
 
     def make(self, row: Row) -> None:
-        """Train, export and score what a row still lacks."""
+        """Run the missing steps of a row: train, export, score."""
         for member in ROWS:
             if member.run in row.members:
                 self.make(member)
-        bundles = [self.bundle(f"{member}-cross-entropy") for member in row.members]
+        bundles = [self._bundle(f"{member}-cross-entropy") for member in row.members]
         if not bundles:
-            bundles = [self.bundle(row.key)]
+            bundles = [self._bundle(row.key)]
             if not bundles[0].exists():
-                self.train(row)
+                self._train(row)
                 showtell("export", self.runs / row.run, "-o", bundles[0], "--int8", "--phase", row.phase)
-        if not self.scores(row).exists():
-            data = ("--captions", self.arguments.captions, "--images", self.arguments.images, "--split", "dev")
-            showtell("evaluate", *bundles, *data, "--meteor", "-o", self.scores(row).parent)
+        if not self._scores(row).exists():
+            data = ("--captions", self.captions, "--images", self.images, "--split", "dev")
+            showtell("evaluate", *bundles, *data, "--meteor", "-o", self._scores(row).parent)
 
-    def train(self, row: Row) -> None:
-        """Train the run of a row, or go on with it."""
+    def write(self) -> None:
+        """Replace the table in docs/results.md."""
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(before + BEGIN + "\n".join(self._lines()) + "\n" + END + after, encoding="utf-8")
+
+    def _train(self, row: Row) -> None:
+        """Train the run of a row, or resume it."""
         folder = self.runs / row.run
         if (folder / "settings.json").exists():
             showtell("train", "-o", folder, "--resume")
             return
         features = self.runs / ("pooled.npy" if "show_and_tell" in row.options else "grid.npy")
-        vectors = ("--word-vectors", self.arguments.word_vectors) if row.run == "vectors" else ()
-        data = ("--captions", self.runs / "captions.h5", "--features", features, "--images", self.arguments.images)
+        vectors = ("--word-vectors", self.word_vectors) if row.run == "vectors" else ()
+        data = ("--captions", self.runs / "captions.h5", "--features", features, "--images", self.images)
         showtell("train", "-o", folder, "--recipe", RECIPE, *row.options, *vectors, *data)
 
-    def bundle(self, key: str) -> Path:
-        """Return where a bundle is kept."""
+    def _bundle(self, key: str) -> Path:
         return self.runs / "bundles" / key
 
-    def scores(self, row: Row) -> Path:
-        """Return where a row's scores are kept."""
+    def _scores(self, row: Row) -> Path:
         return self.runs / "scores" / row.key / "scores.json"
 
-    def lines(self) -> list[str]:
-        """Return the table in Markdown, a line for each row that is there."""
-        titles = ["model", *FIGURES, "parameters", "MB", "CPU minutes"]
+    def _lines(self) -> list[str]:
+        """Return the lines of a Markdown table of all rows with scores."""
+        titles = ["model", *METRICS, "parameters", "MB", "CPU minutes"]
         lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
         for row in ROWS:
-            if self.scores(row).exists():
-                scores = json.loads(self.scores(row).read_text())["scores"]
-                cells = [row.name, *(form.format(scores[name]) for name, form in FIGURES.items()), *self.costs(row)]
+            if self._scores(row).exists():
+                scores = json.loads(self._scores(row).read_text())["scores"]
+                cells = [row.name, *(form.format(scores[name]) for name, form in METRICS.items()), *self._costs(row)]
                 lines.append("| " + " | ".join(cells) + " |")
         return lines
 
-    def costs(self, row: Row) -> list[str]:
-        """Return parameters in millions, megabytes and CPU minutes of a row; of a run that was resumed, the least."""
+    def _costs(self, row: Row) -> list[str]:
+        """Return parameters in millions, megabytes and CPU minutes. Minutes of resumed runs are a lower bound."""
         keys = [f"{member}-cross-entropy" for member in row.members] or [row.key]
-        size = sum(file.stat().st_size for key in keys for file in self.bundle(key).iterdir())
+        size = sum(file.stat().st_size for key in keys for file in self._bundle(key).iterdir())
         parameters = minutes = 0.0
-        more = ""
+        suffix = ""
         for run in row.members or (row.run,):
             for phase, folder in PHASES.items():
                 history = [*map(json.loads, (self.runs / run / folder / "history.jsonl").read_text().splitlines())]
                 minutes += sum(record["cpu_seconds"] for record in history) / 60
                 if any(record.get("resumed") for record in history):
-                    more = " or more"
+                    suffix = " or more"
                 if phase == row.phase:
                     break
-            parameters += parameters_of(self.runs / run)
-        return [f"{parameters / 1e6:.1f} M", f"{size / 1e6:.1f}", f"{minutes:.0f}{more}"]
-
-    def write(self) -> None:
-        """Put the table between its marks in docs/results.md."""
-        text = RESULTS.read_text()
-        before, rest = text.split(BEGIN)
-        RESULTS.write_text(before + BEGIN + "\n".join(self.lines()) + "\n" + END + rest.split(END)[1])
+            parameters += count_parameters(self.runs / run)
+        return [f"{parameters / 1e6:.1f} M", f"{size / 1e6:.1f}", f"{minutes:.0f}{suffix}"]
 
 
-FIGURES = {
-    **{f"BLEU-{order}": "{:.1f}" for order in range(1, 5)},
-    "METEOR": "{:.1f}",
-    "ROUGE-L": "{:.1f}",
-    "CIDEr": "{:.1f}",
-    "distinct captions": "{:.0f} %",
-    "with a repeated bigram": "{:.1f} %",
-}
-
-
-def parameters_of(run: Path) -> int:
-    """Return how many numbers the decoder of a run has learnt."""
+def count_parameters(run: Path) -> int:
+    """Return the number of parameters of a run's decoder."""
     from showtell.training import require_keras
 
     require_keras("counting parameters")
@@ -180,25 +183,27 @@ def parameters_of(run: Path) -> int:
 
 
 def showtell(*arguments: object) -> None:
-    """Run a command, printed first."""
-    words = list(map(str, arguments))
-    print("$ showtell", shlex.join(words), flush=True)
-    if status := subprocess.run([sys.executable, "-m", "showtell", *words], check=False).returncode:
+    """Print a command and run it. Exit if it fails."""
+    command = list(map(str, arguments))
+    print("$ showtell", shlex.join(command), flush=True)
+    if status := subprocess.run([sys.executable, "-m", "showtell", *command], check=False).returncode:
         sys.exit(status)
 
 
 def main() -> None:
-    """Make the rows that are asked for, then the table of all that are there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wanted", metavar="RUN", nargs="*", help=f"of {', '.join(dict.fromkeys(r.run for r in ROWS))}")
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--captions", type=Path, required=True)
-    parser.add_argument("--word-vectors", type=Path, default=Path("glove.6B.50d.txt"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    table = Table(parser.parse_args())
+    """Make the rows and write the table after each."""
+    runs = dict.fromkeys(row.run for row in ROWS)
+    parser = make_parser(__doc__)
+    parser.add_argument("names", metavar="RUN", nargs="*", help=f"of {', '.join(runs)}; default: all")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--captions", type=Path, required=True, help="caption file")
+    parser.add_argument("--word-vectors", type=Path, default=Path("glove.6B.50d.txt"), help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all results; default: %(default)s")
+    arguments = parser.parse_args()
+    table = Table(arguments.images, arguments.captions, arguments.word_vectors, arguments.runs)
     table.prepare()
     for row in ROWS:
-        if not table.arguments.wanted or row.run in table.arguments.wanted:
+        if not arguments.names or row.run in arguments.names:
             table.make(row)
             table.write()
 

@@ -1,12 +1,11 @@
-"""Runs all benchmarks of speed, memory and size, and writes the table in README.md.
+"""Run the benchmarks of speed, memory and size, and write the table in docs/performance.md.
 
-    python benchmarks/all.py --captions captions_val2017.json [SCRIPT ..]
+    python benchmarks/all.py --captions captions_val2017.json [SCRIPT ...]
 
-They need what `pip install '.[train,bench]'` installs, and a machine that does nothing else. Rows of scripts that are
-not named on the command line stay in the table as they are.
+Install `pip install '.[train,bench]'` first, and use a machine that does nothing else. Rows of scripts that do not run
+stay in the table.
 """
 
-import argparse
 import os
 import platform
 import subprocess
@@ -16,29 +15,54 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+from _measure import make_parser
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- end of the benchmarks -->\n"
 PACKAGES = ("onnxruntime", "tensorflow-cpu", "keras", "torch", "transformers", "openvino")
-COLUMNS = ("", "showtell", "peer or limit", "ratio", "wanted")
+COLUMNS = ("", "showtell", "peer or limit", "ratio")
 SCRIPTS = ("cold_start", "folder", "encoder", "search", "training_step", "extraction", "prepare", "memory", "size")
-LEARN_FROM_CAPTIONS = ("training_step", "prepare")
+NEED_CAPTIONS = ("training_step", "prepare")
 
 
 def main() -> None:
-    """Run what is asked for, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wanted", metavar="SCRIPT", nargs="*", help=f"of {', '.join(SCRIPTS)}")
+    """Run the scripts and update the table after each."""
+    parser = make_parser(__doc__)
+    parser.add_argument("scripts", metavar="SCRIPT", nargs="*", help=f"of {', '.join(SCRIPTS)}; default: all")
     parser.add_argument("--captions", required=True, help="caption file of COCO")
     arguments = parser.parse_args()
-    for script in arguments.wanted or SCRIPTS:
+    for script in arguments.scripts or SCRIPTS:
         print(f"== {script}", flush=True)
-        _write(script, _rows(script, [arguments.captions] if script in LEARN_FROM_CAPTIONS else []))
+        rows = _run(script, [arguments.captions] if script in NEED_CAPTIONS else [])
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(update_table(page, script, rows, _describe_machine()), encoding="utf-8")
 
 
-def _rows(script: str, arguments: list[str]) -> list[str]:
-    """Run a script; return a line of Markdown for each of its results."""
-    command = [sys.executable, str(HERE / f"{script}.py"), *arguments]
+def update_table(page: str, script: str, rows: list[str], machine: str) -> str:
+    """Return a page with new rows of a script in its table. Rows of other scripts stay.
+
+    Args:
+        page: the page, with a table between BEGIN and END.
+        script: name of the script.
+        rows: new table rows.
+        machine: first line above the table.
+    """
+    before, _, rest = page.partition(BEGIN)
+    table, _, after = rest.partition(END)
+    by_script: dict[str, list[str]] = {name: [] for name in SCRIPTS} | {script: rows}
+    for line in table.splitlines(keepends=True):
+        name = line.rpartition("<!-- ")[2].partition(" -->")[0]
+        if name in by_script and name != script:
+            by_script[name].append(line)
+    heading = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
+    body = "".join(line for lines in by_script.values() for line in lines)
+    return f"{before}{BEGIN}{machine}\n\n{heading}{body}{END}{after}"
+
+
+def _run(script: str, arguments: list[str]) -> list[str]:
+    """Run a script and return a Markdown table row for each of its results."""
+    command = [sys.executable, str(FOLDER / f"{script}.py"), *arguments]
     rows = []
     with (
         tempfile.TemporaryFile("w+") as errors,
@@ -55,31 +79,13 @@ def _rows(script: str, arguments: list[str]) -> list[str]:
     return rows
 
 
-def _write(script: str, rows: list[str]) -> None:
-    """Put a script's rows into the table, in the place of those that it wrote before."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    table, _, after = rest.partition(END)
-    kept: dict[str, list[str]] = {name: [] for name in SCRIPTS} | {script: rows}
-    for line in table.splitlines(keepends=True):
-        name = line.rpartition("<!-- ")[2].partition(" -->")[0]
-        if name in kept and name != script:
-            kept[name].append(line)
-    heading = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
-    body = "".join(line for lines in kept.values() for line in lines)
-    README.write_text(f"{before}{BEGIN}{_machine()}\n\n{heading}{body}{END}{after}", encoding="utf-8")
-
-
-def _machine() -> str:
-    names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
+def _describe_machine() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    machine = f"{os.cpu_count()} cores of {models[0] if models else platform.processor()}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    model = names[0] if names else platform.processor()
-    machine = f"{os.cpu_count()} cores of {model}"
     return f"{date.today().isoformat()}, {machine}, Python {platform.python_version()}, {versions}:"
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from _measure import tell
+from _measure import print_result
 from PIL import Image
 
 from showtell import Captioner
@@ -209,16 +209,18 @@ def report(results: Results, duration: float, memory: list[float], clients: int)
     """Print the results. Exit with status 1 if a response was wrong."""
     seconds = sorted(second for case_seconds in results.seconds.values() for second in case_seconds)
     for name, case_seconds in results.seconds.items():
-        tell(f"  {name}", f"{len(case_seconds)} requests", "", f"median {statistics.median(case_seconds):.2f} s", "")
+        print_result(
+            f"  {name}", f"{len(case_seconds)} requests", "", f"median {statistics.median(case_seconds):.2f} s"
+        )
     rate = f"{len(seconds) / duration:.1f} requests/s, {results.images / duration:.1f} images/s"
-    tell(f"load, {clients} clients, {duration:.0f} s", rate, "", "", "")
-    tell("response time", f"p50 {quantile(seconds, 0.5):.2f} s, p99 {quantile(seconds, 0.99):.2f} s", "", "", "")
+    print_result(f"load, {clients} clients, {duration:.0f} s", rate)
+    print_result("response time", f"p50 {quantile(seconds, 0.5):.2f} s, p99 {quantile(seconds, 0.99):.2f} s")
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(results.statuses.items()))
     failures = sum(count for status, count in results.statuses.items() if status >= 500 and status != 503)
-    tell("responses by status", statuses, "", f"{failures} with 5xx other than 503", "0")
+    print_result("responses by status", f"{statuses}; {failures} with 5xx other than 503")
     start, peak, end = memory[0], max(memory), memory[-1]
-    tell("memory", f"start {start:.0f} MB, peak {peak:.0f} MB, end {end:.0f} MB", "", f"{end / start:.2f} x", "1.1 x")
-    tell("wrong responses", str(len(results.errors)), "", "", "0")
+    print_result("memory", f"start {start:.0f} MB, peak {peak:.0f} MB, end {end:.0f} MB", "", f"{end / start:.2f} x")
+    print_result("wrong responses", str(len(results.errors)))
     if results.errors:
         raise SystemExit("\n".join(results.errors[:20]))
 

@@ -1,4 +1,4 @@
-"""What must be downloaded and what must be installed, against captioners that need torch and transformers.
+"""Compare download and installed size with captioners that need PyTorch and transformers.
 
 python benchmarks/size.py
 """
@@ -10,60 +10,51 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import _peers
-from _measure import run, tell
+from _measure import make_parser, print_result, run_process
 
-from showtell.inference.bundle import DEFAULT_BUNDLE, Bundle
+from showtell.inference.bundle import Bundle
 
-PEER_PACKAGES = ("torch", "transformers", "pillow")
+PEER_PACKAGES = ["torch", "transformers", "pillow"]
 
 
 def main() -> None:
     """Measure and print."""
-    bundle = sum(map(len, Bundle.load(DEFAULT_BUNDLE).files.values()))
+    make_parser(__doc__).parse_args()
+    ours = sum(map(len, Bundle.load("default").files.values()))
     for name in _peers.NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            run([sys.executable, _peers.__file__, "make", name, folder])
-            model = sum(path.stat().st_size for path in Path(folder).iterdir())
-        tell(
-            f"the model's size, against {name}",
-            _megabytes(bundle),
-            _megabytes(model),
-            f"1/{model / bundle:.0f}",
-            "1/40",
-        )
-    needed = [name for name in map(_name, distribution("showtell").requires or []) if name]
-    ours, theirs = _installed(needed), _installed(list(PEER_PACKAGES))
-    versions = f"torch {distribution('torch').version}"
-    tell(
-        f"what is installed, against {versions}", _megabytes(ours), _megabytes(theirs), f"1/{theirs / ours:.1f}", "1/10"
-    )
+            run_process([sys.executable, _peers.__file__, "make", name, folder])
+            peer = sum(path.stat().st_size for path in Path(folder).iterdir())
+        print_result(f"model size, compared with {name}", _megabytes(ours), _megabytes(peer), f"1/{peer / ours:.0f}")
+    ours, peer = _installed_size(_requirements("showtell")), _installed_size(PEER_PACKAGES)
+    title = f"installed size, compared with PyTorch {distribution('torch').version}"
+    print_result(title, _megabytes(ours), _megabytes(peer), f"1/{peer / ours:.1f}")
 
 
-def _installed(names: list[str]) -> int:
-    """Return the bytes of the files of packages, and of all that they need."""
+def _installed_size(names: list[str]) -> int:
+    """Return the size in bytes of packages and all their requirements."""
     seen: set[str] = set()
+    remaining = list(names)
     size = 0
-    while names:
-        name = names.pop().lower().replace("_", "-")
+    while remaining:
+        name = remaining.pop().lower().replace("_", "-")
         if name in seen:
             continue
         seen.add(name)
         try:
-            found = distribution(name)
-        except PackageNotFoundError:  # needed on other systems alone
+            files = distribution(name).files or []
+        except PackageNotFoundError:  # required on other systems only
             continue
-        files = (Path(str(file.locate())) for file in found.files or [])
-        size += sum(path.stat().st_size for path in files if path.is_file() and path.suffix != ".pyc")
-        names += [needed for needed in map(_name, found.requires or []) if needed]
+        paths = (Path(str(file.locate())) for file in files)
+        size += sum(path.stat().st_size for path in paths if path.is_file() and path.suffix != ".pyc")
+        remaining += _requirements(name)
     return size
 
 
-def _name(requirement: str) -> str | None:
-    """Return the name in a requirement; None for those of extras."""
-    if "extra ==" in requirement:
-        return None
-    match = re.match(r"[\w.-]+", requirement)
-    return match.group() if match else None
+def _requirements(name: str) -> list[str]:
+    """Return the names of the packages that a package requires, without extras."""
+    requirements = [each for each in distribution(name).requires or [] if "extra ==" not in each]
+    return [match.group() for each in requirements if (match := re.match(r"[\w.-]+", each))]
 
 
 def _megabytes(size: int) -> str:

@@ -1,36 +1,45 @@
-"""Tokens of all captions of a file: ours against the Stanford PTBTokenizer as pycocoevalcap runs it, time and tokens.
+"""Compare the tokens of all captions of a file with the Stanford PTBTokenizer as pycocoevalcap runs it.
 
-It needs Java. Captions whose tokens differ are printed with both.
+    python benchmarks/tokens.py Flickr8k.token.txt
+
+It needs Java. Captions with different tokens are printed with both.
 """
 
-import argparse
 from pathlib import Path
 
-from comparison import print_seconds, timed
+from _measure import make_parser, print_result, time_alternately
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from showtell.data.caption_files import read_caption_file
+from showtell.data import read_caption_file
 from showtell.metrics import tokenize
 
 
 def main() -> None:
-    """Compare on the caption file named on the command line."""
-    parser = argparse.ArgumentParser(description="Tokens of captions: ours against the Stanford PTBTokenizer.")
-    parser.add_argument("captions", type=Path, help="captions_val2017.json of COCO, Flickr8k.token.txt, or the like")
+    """Measure and print."""
+    parser = make_parser(__doc__)
+    parser.add_argument("captions", type=Path, help="caption file in any format that `showtell prepare` reads")
     texts = [caption for example in read_caption_file(parser.parse_args().captions) for caption in example.captions]
-    as_coco = {index: [{"caption": text}] for index, text in enumerate(texts)}
+    coco_captions = {index: [{"caption": text}] for index, text in enumerate(texts)}
 
-    ours, tokens = timed(lambda: [tokenize(text) for text in texts], 1)
-    theirs, their_tokens = timed(lambda: PTBTokenizer().tokenize(as_coco), 1)
-
+    seconds = time_alternately(
+        {
+            "ours": lambda: [tokenize(text) for text in texts],
+            "peer": lambda: PTBTokenizer().tokenize(coco_captions),
+        },
+        rounds=1,
+    )
+    peer_tokens = PTBTokenizer().tokenize(coco_captions)
     differing = 0
-    for index, (text, found) in enumerate(zip(texts, tokens, strict=True)):
-        expected = their_tokens[index][0].split()
-        if found != expected:
+    for index, text in enumerate(texts):
+        ours, peer = tokenize(text), peer_tokens[index][0].split()
+        if ours != peer:
             differing += 1
-            print(f"differs\t{text}\tours {' '.join(found)}\tpeer {' '.join(expected)}")
-    print_seconds(f"{len(texts)} captions", ours, theirs)
-    print(f"equal tokens\t{len(texts) - differing} of {len(texts)}, {1 - differing / len(texts):.3%}")
+            print(f"differs: {text!r}\n  showtell: {' '.join(ours)}\n  peer: {' '.join(peer)}")
+    ratio = f"{seconds['peer'] / seconds['ours']:.1f} x"
+    print_result(f"tokens of {len(texts):,} captions", f"{seconds['ours']:.2f} s", f"{seconds['peer']:.2f} s", ratio)
+    print_result(
+        "captions with equal tokens", f"{len(texts) - differing}", f"{len(texts)}", f"{1 - differing / len(texts):.3%}"
+    )
 
 
 if __name__ == "__main__":
