@@ -11,7 +11,7 @@ import numpy as np
 from _measure import EXAMPLES, make_parser
 from PIL import Image, ImageDraw, ImageFont
 
-from showtell.evaluation.evaluator import read_split
+from showtell.data import read_split
 from showtell.images import find_images
 from showtell.inference.captioner import Captioner
 
@@ -48,7 +48,7 @@ def main() -> None:
         raise SystemExit(f"{arguments.model}: no calibration; add one with: showtell calibrate")
     generator = np.random.default_rng(0)
     kinds = {
-        "dev": [arguments.images / example.image for example in read_split(arguments.captions, None, "dev")],
+        "dev": [arguments.images / example.image for example in read_split(arguments.captions, "dev")],
         "the six examples (COCO)": list(find_images([EXAMPLES])),
         f"{COUNT} pages of text": list(_draw_pages(generator)),
         f"{COUNT} images of noise": list(_draw_noise(generator)),

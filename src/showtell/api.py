@@ -153,13 +153,14 @@ def evaluate(
         >>> import showtell
         >>> result = showtell.evaluate("default", captions="captions.csv", images="photos")  # doctest: +SKIP
     """
-    from showtell.evaluation.evaluator import evaluate_captioner, read_split
+    from showtell.data import read_split
+    from showtell.evaluation.evaluator import evaluate_captioner
 
     if isinstance(captioner, Bundle):
         captioner = Captioner([captioner])
     elif not isinstance(captioner, Captioner):
         captioner = Captioner.load(captioner)
-    examples = read_split(Path(captions), caption_format, split)
+    examples = read_split(Path(captions), split, caption_format)
     options = captioner.search_options.override(**search_options)
     return evaluate_captioner(captioner, examples, Path(images), options, meteor)
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from showtell.data import Example, load_examples, match_images, select_with_images, split_holdout
+from showtell.data import Example, load_examples, match_images, read_split, select_with_images, split_holdout
 from showtell.data.splits import with_split
 from showtell.errors import CaptionFileError, ConfigurationError, ImageError
 
@@ -117,3 +117,20 @@ def test_a_folder_that_is_part_of_the_image_names_gets_a_hint(noise_images):
     examples = [Example(f"{noise_images.name}/00.png", ("a",))]
     with pytest.raises(CaptionFileError, match="so pass its parent folder"):
         select_with_images(examples, [noise_images], skip_missing=False)
+
+
+def test_split_is_read_by_either_name(tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,text,split\na.jpg,a dog,train\nb.jpg,a cat,val\n")
+    for split, images in {"dev": ["b.jpg"], "val": ["b.jpg"], "train": ["a.jpg"], "all": ["a.jpg", "b.jpg"]}.items():
+        assert [example.image for example in read_split(table, split)] == images
+    with pytest.raises(ConfigurationError, match=r"captions\.csv: no captions in split 'test'; available splits: "):
+        read_split(table, "test")
+
+
+def test_missing_splits_are_assigned_as_in_training(tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,text\n" + "".join(f"{number}.jpg,a dog\n" for number in range(20)))
+    validation = {example.image for example in read_split(table, "dev")}
+    training = {example.image for example in read_split(table, "train")}
+    assert len(validation) == 2 and len(training) == 18 and not validation & training

@@ -7,8 +7,8 @@ from helpers import EXAMPLES
 from PIL import Image
 
 from showtell.data.caption_files import Example
-from showtell.errors import ConfigurationError, ImageError
-from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES, evaluate_captioner, read_split
+from showtell.errors import ImageError
+from showtell.evaluation.evaluator import MIN_RELIABLE_IMAGES, evaluate_captioner
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.metrics import DocumentFrequencies, score_captions
@@ -84,20 +84,3 @@ def test_progress_counts_every_image(bundles):
         Captioner([bundles[0]]), EXAMPLE_CAPTIONS[:3], EXAMPLES, progress=lambda *counts: calls.append(counts)
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
-
-
-def test_split_is_read_by_either_name(tmp_path):
-    table = tmp_path / "captions.csv"
-    table.write_text("file_name,text,split\na.jpg,a dog,train\nb.jpg,a cat,val\n")
-    for split, images in {"dev": ["b.jpg"], "val": ["b.jpg"], "train": ["a.jpg"], "all": ["a.jpg", "b.jpg"]}.items():
-        assert [example.image for example in read_split(table, None, split)] == images
-    with pytest.raises(ConfigurationError, match=r"captions\.csv: no captions in split 'test'; available splits: "):
-        read_split(table, None, "test")
-
-
-def test_missing_splits_are_assigned_as_in_training(tmp_path):
-    table = tmp_path / "captions.csv"
-    table.write_text("file_name,text\n" + "".join(f"{number}.jpg,a dog\n" for number in range(20)))
-    validation = {example.image for example in read_split(table, None, "dev")}
-    training = {example.image for example in read_split(table, None, "train")}
-    assert len(validation) == 2 and len(training) == 18 and not validation & training

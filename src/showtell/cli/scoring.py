@@ -34,15 +34,16 @@ def evaluate(
     font: Font = None,
 ) -> None:
     """Score the captions of a bundle against reference captions: BLEU-1..4, ROUGE-L, CIDEr."""
+    from showtell.data import read_split
     from showtell.drawing.fonts import Fonts
-    from showtell.evaluation.evaluator import evaluate_captioner, read_split
+    from showtell.evaluation.evaluator import evaluate_captioner
     from showtell.evaluation.report import write_report
     from showtell.inference.captioner import Captioner
     from showtell.metrics.meteor import meteor_command
     from showtell.utils.files import require_empty_dir
 
     captioner = Captioner.load(*bundle)
-    examples = read_split(captions, format_, split)
+    examples = read_split(captions, split, format_)
     # Fail before the images are captioned.
     fonts = Fonts(font)
     if output:
@@ -84,10 +85,10 @@ def calibrate(
     report: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="New file for reliability charts.")] = None,
 ) -> None:
     """Add a calibrated confidence to a bundle, and measure its reliability by cross-validation."""
+    from showtell.data import read_split
     from showtell.errors import BundleError, ConfigurationError
     from showtell.evaluation.calibration import calibrate as calibrate_captioner
     from showtell.evaluation.calibration import require_sklearn
-    from showtell.evaluation.evaluator import read_split
     from showtell.evaluation.reliability import draw_reliability, require_matplotlib
     from showtell.inference.bundle import Bundle
     from showtell.inference.captioner import Captioner
@@ -106,8 +107,9 @@ def calibrate(
     loaded = Bundle.load(bundle)
     # An existing calibration is not read: it may be in the format of an earlier version.
     loaded = replace(loaded, files={name: file for name, file in loaded.files.items() if name != "calibration.json"})
-    training = [images / example.image for example in read_split(captions, format_, "all") if example.split == "train"]
-    examples = read_split(captions, format_, split)
+    all_examples = read_split(captions, "all", format_)
+    training = [images / example.image for example in all_examples if example.split == "train"]
+    examples = read_split(captions, split, format_)
     with progress_bar("captioning") as advance:
         calibration, reliability = calibrate_captioner(Captioner([loaded]), training, examples, images, advance)
     replace(loaded, files={**loaded.files, "calibration.json": calibration.to_json().encode()}).save(output)

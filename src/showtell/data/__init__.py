@@ -14,7 +14,7 @@ from showtell.data.captions_h5 import (
 )
 from showtell.data.extraction import FeatureWriter, extract_features
 from showtell.data.features import Features, Rows
-from showtell.data.splits import load_examples, match_images, select_with_images, split_holdout
+from showtell.data.splits import load_examples, match_images, read_split, select_with_images, split_holdout
 from showtell.data.tutorial import write_tutorial_data
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "read_caption_file",
     "read_captions_h5",
     "read_image_names",
+    "read_split",
     "require_new_captions_h5",
     "select_with_images",
     "split_holdout",

@@ -77,6 +77,40 @@ def load_examples(
     ]
 
 
+def read_split(captions: Path, split: str, caption_format: str | None = None) -> list[Example]:
+    """Read the examples of one split of a caption file.
+
+    If the file has no splits, its images are split in the same way as in training.
+
+    Args:
+        captions: the caption file.
+        split: "train", "val", "dev" (the same as "val"), "test" or "all".
+        caption_format: the format of the file; by default it is detected.
+
+    Raises:
+        CaptionFileError: if the file cannot be read.
+        ConfigurationError: if the split is empty.
+    """
+    split_name = "val" if split == "dev" else split
+    examples = read_caption_file(captions, caption_format)
+    if all(example.split is None for example in examples):
+        examples = split_holdout(examples)
+        if split_name != "all":
+            count = sum(example.split == split_name for example in examples)
+            logger.info(
+                "%s: no splits in the file; using the %d of %d images that training assigns to %s. Use --split all for "
+                "all images.",
+                *(captions, count, len(examples), split),
+            )
+    chosen = [example for example in examples if split_name in ("all", example.split)]
+    if not chosen:
+        available = sorted({example.split for example in examples if example.split})
+        raise ConfigurationError(
+            f"{captions}: no captions in split {split!r}; available splits: {', '.join(available)}"
+        )
+    return chosen
+
+
 def with_split(examples: Iterable[Example], split: str) -> list[Example]:
     """Return copies of the examples with `split` set, for data sets with one caption file per split.
 

@@ -1,7 +1,7 @@
 """Scoring a captioner, calibrating its confidence, and writing reports."""
 
 from showtell.evaluation.calibration import calibrate
-from showtell.evaluation.evaluator import Evaluation, evaluate_captioner, read_split
+from showtell.evaluation.evaluator import Evaluation, evaluate_captioner
 from showtell.evaluation.reliability import Reliability, draw_reliability
 from showtell.evaluation.report import write_report
 
@@ -11,6 +11,5 @@ __all__ = [
     "calibrate",
     "draw_reliability",
     "evaluate_captioner",
-    "read_split",
     "write_report",
 ]

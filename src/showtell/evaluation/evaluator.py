@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from showtell.data import Example, read_caption_file, split_holdout
-from showtell.errors import ConfigurationError, ImageError
+from showtell.data import Example
+from showtell.errors import ImageError
 from showtell.inference.caption import Caption
 from showtell.inference.captioner import Captioner
 from showtell.inference.search_options import SearchOptions
@@ -75,38 +75,6 @@ class Evaluation:
     def ranked(self) -> list[str]:
         """Return the images by CIDEr, highest first."""
         return sorted(self.captions, key=lambda image: -self.scores.per_image[image])
-
-
-def read_split(path: Path, format: str | None, split: str) -> list[Example]:  # noqa: A002
-    """Read the examples of one split of a caption file.
-
-    If the file has no splits, its images are split in the same way as in training.
-
-    Args:
-        path: the caption file.
-        format: its format; None to detect it.
-        split: "train", "val", "dev" (the same as "val"), "test" or "all".
-
-    Raises:
-        CaptionFileError: if the file cannot be read.
-        ConfigurationError: if the split is empty.
-    """
-    split_name = "val" if split == "dev" else split
-    examples = read_caption_file(path, format)
-    if all(example.split is None for example in examples):
-        examples = split_holdout(examples)
-        if split_name != "all":
-            count = sum(example.split == split_name for example in examples)
-            logger.info(
-                "%s: no splits in the file; using the %d of %d images that training assigns to %s. Use --split all for "
-                "all images.",
-                *(path, count, len(examples), split),
-            )
-    chosen = [example for example in examples if split_name in ("all", example.split)]
-    if not chosen:
-        available = sorted({example.split for example in examples if example.split})
-        raise ConfigurationError(f"{path}: no captions in split {split!r}; available splits: {', '.join(available)}")
-    return chosen
 
 
 def evaluate_captioner(
