@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 from helpers import EXAMPLES
 
@@ -38,7 +39,13 @@ def test_ctrl_c_during_extract_prints_the_command_that_resumes_it(tmp_path):
     for number in range(1000):
         (tmp_path / "images" / f"{number:04}.jpg").symlink_to(PHOTO)
     arguments = ["extract", str(tmp_path / "images"), "-o", str(tmp_path / "my features.npy")]
-    process = subprocess.Popen([sys.executable, "-m", "showtell", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "showtell", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background processes with SIGINT ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not list(tmp_path.glob("*.partial*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
