@@ -21,7 +21,8 @@ from showtell.data import read_caption_file
 from showtell.metrics import tokenize
 from showtell.recipe import Recipe
 from showtell.training.batches import Batches, TrainingSplit
-from showtell.training.decoders import MaskedCrossEntropy, build_decoder
+from showtell.training.decoders import build_decoder
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.phases import compile_model, make_optimizer
 from showtell.training.trainer import make_deterministic
 from showtell.vocabulary import END, START

@@ -8,13 +8,8 @@ import pytest
 from showtell.errors import ConfigurationError
 from showtell.inference.search import search
 from showtell.inference.search_options import SearchOptions
-from showtell.training.decoders import (
-    KerasDecoderStep,
-    MaskedCrossEntropy,
-    ShowAndTell,
-    ShowAttendTell,
-    set_word_vectors,
-)
+from showtell.training.decoders import KerasDecoderStep, ShowAndTell, ShowAttendTell, set_word_vectors
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.word_vectors import read_word_vectors
 from showtell.vocabulary import PAD, START
 
@@ -192,7 +187,8 @@ TRAIN = """
 import keras, numpy as np
 from showtell.inference.search import search
 from showtell.inference.search_options import SearchOptions
-from showtell.training.decoders import KerasDecoderStep, MaskedCrossEntropy, ShowAndTell
+from showtell.training.decoders import KerasDecoderStep, ShowAndTell
+from showtell.training.loss import MaskedCrossEntropy
 keras.utils.set_random_seed(0)
 decoder = ShowAndTell(8, 4, 16, 16, dropout=0.0)
 decoder.build()

@@ -22,7 +22,7 @@ from showtell.recipe import Recipe
 from showtell.training.batches import TrainingSplit
 from showtell.training.checkpoints import save_model
 from showtell.training.cross_entropy import CrossEntropy
-from showtell.training.decoders import MaskedCrossEntropy
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.devices import use_devices
 from showtell.training.fine_tuning import EncoderDecoder, FineTuning
 from showtell.training.phases import load_best_decoder, compile_model

@@ -14,8 +14,9 @@ from showtell.recipe import FineTuningConfig, ModelConfig, Recipe, SelfCriticalC
 from showtell.training.batches import TrainingSplit
 from showtell.training.checkpoints import save_model
 from showtell.training.cross_entropy import scheduled_sampling
-from showtell.training.decoders import MaskedCrossEntropy, ShowAttendTell, build_decoder
+from showtell.training.decoders import ShowAttendTell, build_decoder
 from showtell.training.fine_tuning import AdamTwoLearningRates, EncoderDecoder, FineTuning, augment
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.phases import is_improvement
 from showtell.training.run import DataPaths, Run
 from showtell.training.self_critical import (

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from showtell.errors import ConfigurationError
+from showtell.training import decoders, loss  # noqa: F401 - Keras finds the classes in a checkpoint once they are imported
 from showtell.utils.files import atomic_write
 
 MAX_CHECKPOINTS = 2

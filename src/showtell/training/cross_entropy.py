@@ -9,8 +9,9 @@ import numpy as np
 
 from showtell.recipe import TrainingConfig
 from showtell.training.batches import Batches, TrainingSplit, count_batches
-from showtell.training.decoders import Decoder, MaskedCrossEntropy, build_decoder, set_word_vectors
+from showtell.training.decoders import Decoder, build_decoder, set_word_vectors
 from showtell.training.devices import pad_for_devices
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.phases import FrozenEncoderPhase, compile_model, make_optimizer
 from showtell.training.run import START_WEIGHTS, Run
 from showtell.training.warm_start import load_extended_weights

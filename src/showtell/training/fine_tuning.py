@@ -13,9 +13,10 @@ from showtell.errors import ConfigurationError, ImageError
 from showtell.images import batched
 from showtell.training.batches import WIDTH_STEP, TrainingSplit, count_batches
 from showtell.training.checkpoints import save_model
-from showtell.training.decoders import Decoder, MaskedCrossEntropy
+from showtell.training.decoders import Decoder
 from showtell.training.devices import pad_for_devices
 from showtell.training.encoders import build_trainable_network
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.training.onnx_graphs import export_network, require_exportable
 from showtell.training.phases import compile_model, is_improvement, load_best_decoder
 from showtell.training.run import Run

@@ -10,7 +10,8 @@ from showtell.inference.search import search
 from showtell.inference.search_options import SearchOptions
 from showtell.metrics import Scores, score_captions
 from showtell.training.batches import Batches, TrainingSplit
-from showtell.training.decoders import Decoder, MaskedCrossEntropy
+from showtell.training.decoders import Decoder
+from showtell.training.loss import MaskedCrossEntropy
 from showtell.vocabulary import PAD, Vocabulary
 
 IMAGES_PER_BATCH = 256
