@@ -1,7 +1,6 @@
 """Captions of uploaded images."""
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -83,10 +82,9 @@ def _search_options(form: CaptionForm, context: ServerContext) -> SearchOptions:
     max_beam_size = context.settings.max_beam_size
     if max(form.beam_size or 0, form.n_best) > max_beam_size:
         raise HTTPException(422, f"n_best and beam_size must be at most {max_beam_size}")
-    default = context.captioner.search_options
-    beam_size = form.beam_size or max(default.beam_size, form.n_best)
+    beam_size = {"beam_size": form.beam_size} if form.beam_size else {}
     try:
-        return replace(default, strategy="beam", n_best=form.n_best, beam_size=beam_size)
+        return context.captioner.search_options.override(strategy="beam", n_best=form.n_best, **beam_size)
     except ConfigurationError as error:
         raise HTTPException(422, str(error)) from None
 
