@@ -21,7 +21,7 @@ coverage: .venv/everything
 
 # Tens of thousands of damaged files; takes about two minutes.
 fuzz: .venv/everything
-	$(BIN)/python tests/fuzz.py
+	PYTHONPATH=tests $(BIN)/python tests/fuzzing/runner.py
 
 # Killed processes and full disks; takes about an hour, and resumes when it is run again.
 faults: .venv/everything

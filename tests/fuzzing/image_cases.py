@@ -1,0 +1,55 @@
+"""Damaged image files of all supported formats."""
+
+from pathlib import Path
+
+import numpy as np
+import zoo
+from byte_mutator import mutate
+from PIL import ExifTags, Image
+from runner import Case
+
+from showtell.images import Preprocess
+
+
+def byte_case(folder: Path) -> Case:
+    """Decode image files with damaged bytes."""
+    files = templates()
+    preprocess = Preprocess()
+
+    def case(generator: np.random.Generator) -> None:
+        content = mutate(files[generator.integers(len(files))], generator)
+        (folder / "image").write_bytes(content)
+        assert preprocess.load(content).shape == (224, 224, 3)
+
+    return case
+
+
+def templates() -> list[bytes]:
+    """Return valid files of all formats, with various metadata, colour modes and frames."""
+    image = zoo.photo(96)
+    transparent = image.convert("RGBA")
+    transparent.putalpha(image.convert("L"))
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    frames = {"save_all": True, "append_images": [image.rotate(90)]}
+    formats = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+    Image.init()
+    if "AVIF" in Image.SAVE:
+        formats.append("AVIF")
+    return [
+        *(zoo.encode(image, name, exif=exif) for name in formats),
+        zoo.encode(image, "JPEG", progressive=True),
+        zoo.encode(image.convert("CMYK"), "JPEG"),
+        zoo.encode(image, "MPO", **frames),
+        zoo.encode(image.convert("P"), "PNG"),
+        zoo.encode(transparent, "PNG"),
+        zoo.encode(image, "PNG", **frames),
+        zoo.encode(transparent, "WEBP", lossless=True),
+        zoo.encode(image, "WEBP", **frames),
+        zoo.encode(image, "GIF", **frames),
+        zoo.encode(image.convert("P"), "BMP"),
+        zoo.encode(image, "TIFF", compression="tiff_lzw"),
+        zoo.encode(image, "TIFF", compression="jpeg"),
+        zoo.encode(deep, "TIFF", compression="tiff_deflate"),
+    ]

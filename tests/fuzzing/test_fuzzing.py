@@ -1,0 +1,33 @@
+"""The short version of `make fuzz`."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("resource", reason="limits need POSIX")
+
+import runner
+from byte_mutator import mutate
+
+
+@pytest.mark.parametrize("kind", runner.KINDS)
+def test_damaged_files_give_a_result_or_a_clear_error(kind, tmp_path):
+    results = runner.run(kind, range(200), seed=1, failures=tmp_path)
+    assert not [result for result in results if result.is_failure]
+    assert {result.verdict for result in results} == {"valid", "refused"}
+    assert [result.number for result in results] == list(range(200))
+
+
+def test_all_failures_are_detected_and_their_files_are_kept(tmp_path):
+    results = runner.run("faulty", range(8), seed=0, failures=tmp_path)
+    verdicts = ["valid", "refused", "costs", "costs", "ZeroDivisionError", "crashes", "hangs", "valid"]
+    assert all(result.verdict.startswith(verdict) for result, verdict in zip(results, verdicts, strict=True)), results
+    assert results[2].seconds > 0.5 and results[3].megabytes > 90
+    kept = {path.name: (path / "file").read_text() for path in tmp_path.iterdir()}
+    assert kept == {f"faulty-0-{number}": str(number) for number in range(2, 7)}
+    assert runner.row("faulty", results).startswith("| faulty | 8 | 2 | 1 | 5 |")
+
+
+def test_damage_depends_on_the_seed_only():
+    content = bytes(range(200))
+    assert mutate(content, np.random.default_rng(3)) == mutate(content, np.random.default_rng(3))
+    assert mutate(content, np.random.default_rng(3)) != mutate(content, np.random.default_rng(4))
