@@ -19,8 +19,9 @@ import numpy as np
 from _measure import EXAMPLES, make_parser, print_result, run_process, time_alternately
 from _recorder import record_calls
 
-from showtell.images import batched, find_images
+from showtell.images import find_images
 from showtell.inference.captioner import BATCH_SIZE, ENCODER_BATCH_SIZE, Captioner
+from showtell.utils.iterables import batched
 from showtell.utils.threads import parallel_map
 
 IMAGES = 1000

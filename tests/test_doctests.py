@@ -22,4 +22,6 @@ def test_examples_in_docstrings_run(name, monkeypatch):
 
 
 def test_the_main_entry_points_have_examples():
-    assert {"showtell.inference.captioner", "showtell.inference.search_options", "showtell.images"} <= set(MODULES)
+    assert {"showtell.inference.captioner", "showtell.inference.search_options", "showtell.images.preprocess"} <= set(
+        MODULES
+    )

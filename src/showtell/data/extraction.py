@@ -14,8 +14,8 @@ import numpy as np
 from showtell.data.features import Features, partial_path
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import FeatureError
-from showtell.images import batched
 from showtell.utils.files import atomic_write, with_filename, write_json
+from showtell.utils.iterables import batched
 from showtell.utils.locks import exclusive_lock
 
 BATCH_SIZE = 8

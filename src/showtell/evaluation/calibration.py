@@ -11,9 +11,9 @@ from showtell.data.caption_files import Example
 from showtell.errors import ConfigurationError, ImageError, ShowtellError, import_extra
 from showtell.evaluation.evaluator import Evaluation, evaluate_captioner
 from showtell.evaluation.reliability import Reliability
-from showtell.images import batched
 from showtell.inference.captioner import BATCH_SIZE, Captioner
 from showtell.inference.confidence import Calibration, FeatureClusters, directions, mean_log_prob
+from showtell.utils.iterables import batched
 
 logger = logging.getLogger(__name__)
 

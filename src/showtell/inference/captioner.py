@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from showtell.errors import BundleError, ConfigurationError, ImageError, MismatchError
-from showtell.images import ImageSource, Preprocess, batched, read_source
+from showtell.images import ImageSource, Preprocess, read_source
 from showtell.inference.bundle import Bundle
 from showtell.inference.caption import Caption, CaptionResult
 from showtell.inference.confidence import Calibration, mean_log_prob
@@ -20,6 +20,7 @@ from showtell.inference.ensemble import Ensemble
 from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_session
 from showtell.inference.search import Hypothesis, search
 from showtell.inference.search_options import SearchOptions
+from showtell.utils.iterables import batched
 from showtell.utils.threads import parallel_map
 from showtell.vocabulary import Vocabulary
 

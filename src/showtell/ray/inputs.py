@@ -15,7 +15,8 @@ import pyarrow
 import pyarrow.parquet
 
 from showtell.errors import ConfigurationError, ImageError
-from showtell.images import SUFFIXES, batched, find_images
+from showtell.images import SUFFIXES, find_images
+from showtell.utils.iterables import batched
 from showtell.utils.text import one_line
 from showtell.utils.threads import parallel_map
 

@@ -14,13 +14,13 @@ import pyarrow.parquet
 
 from showtell.encoder import Encoder, EncoderInfo
 from showtell.errors import ImageError
-from showtell.images import batched
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.inference.search_options import SearchOptions
 from showtell.outputs import make_record
 from showtell.ray.folder import JobFolder
 from showtell.ray.inputs import Shard, Source
+from showtell.utils.iterables import batched
 
 TableFormat = Literal["parquet", "jsonl"]
 ERRORS = "errors"

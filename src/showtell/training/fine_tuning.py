@@ -10,7 +10,6 @@ from keras import ops
 from PIL import Image
 
 from showtell.errors import ConfigurationError, ImageError
-from showtell.images import batched
 from showtell.training.batches import WIDTH_STEP, TrainingSplit, count_batches
 from showtell.training.checkpoints import save_model
 from showtell.training.decoders import Decoder
@@ -22,6 +21,7 @@ from showtell.training.phases import compile_model, is_improvement, load_best_de
 from showtell.training.run import Run
 from showtell.training.tuned_encoder import fine_tuned_encoder_path
 from showtell.utils.files import atomic_write
+from showtell.utils.iterables import batched
 from showtell.vocabulary import PAD
 
 # Captions also describe objects near the border of an image, so crops must be large.

@@ -10,7 +10,7 @@ import zoo
 from helpers import EXAMPLES
 from PIL import Image
 
-from showtell import images
+from showtell.images import decoding
 from showtell.errors import ConfigurationError, ImageError
 from showtell.images import Preprocess, decode, find_images, list_images
 
@@ -188,7 +188,7 @@ def test_heic_is_read_if_the_decoder_is_installed(tmp_path):
 
 
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 47)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 47)
     with pytest.raises(ImageError, match="8 x 6 is more than 47 pixels"):
         decode(save(tmp_path / "large.png", "RGB", RED))
 

@@ -1,0 +1,132 @@
+"""The image formats that are decoded. A file of another format is never passed to a decoder."""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from showtell.images import file_limits
+
+# RAW files of Canon (CR3), Fujifilm, Olympus and Panasonic. RAW files of other makers start like TIFF files.
+_RAW = re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
+_EPS = re.compile(rb"%!PS|\xc5\xd0\xd3\xc6")
+_HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format that is decoded.
+
+    Attributes:
+        signature: pattern of the first bytes of a file.
+        decoders: Pillow's names of the decoders to try.
+        check: rejects files that cost too much to decode, and returns the memory that the decoder needs.
+    """
+
+    signature: re.Pattern[bytes]
+    decoders: tuple[str, ...]
+    check: Callable[[BinaryIO], int]
+
+
+# Pillow knows 40 more formats. Some of their decoders are slow, and EPS files are programs that run in Ghostscript.
+_FORMATS = (
+    _Format(re.compile(rb"\xff\xd8\xff"), ("JPEG",), file_limits.check_jpeg),
+    _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), ("PNG",), file_limits.check_png),
+    _Format(re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("WEBP",), file_limits.check_webp),
+    _Format(re.compile(rb"GIF8[79]a"), ("GIF",), file_limits.check_gif),
+    _Format(re.compile(rb"BM"), ("BMP",), file_limits.check_bmp),
+    _Format(re.compile(rb"II[*+]\0|MM\0[*+]"), ("TIFF",), file_limits.check_tiff),
+    _Format(re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ("AVIF",), file_limits.check_heif),
+    _Format(_HEIC, ("AVIF", "HEIF"), file_limits.check_heif),
+)
+# Pillow loads its other decoders only together with those of all formats.
+_PLUGINS = {"WEBP": "PIL.WebPImagePlugin", "TIFF": "PIL.TiffImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
+# Bytes per pixel of an image in memory; 4 for all other modes.
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+
+@contextmanager
+def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Image.Image]:
+    """Yield an image file with its header read and its pixels not yet decoded. HEIC files need pillow-heif.
+
+    Args:
+        source: a file, or its content.
+        at_least: if given, a JPEG may be decoded at a reduced scale with at least this many pixels per side.
+
+    Raises:
+        CostError: if decoding would take too much time or memory.
+        UnidentifiedImageError: if the format is not one of those that showtell decodes.
+        OSError, ValueError, ...: any error of Pillow.
+    """
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        format_ = _detect_format(file.read(16))
+        file_bytes = file.seek(0, 2)
+        try:
+            decoder_bytes = format_.check(file)
+        except struct.error:  # the header is incomplete, which the decoder reports
+            decoder_bytes = 0
+        file_limits.check_memory(decoder_bytes, file_bytes)
+        file.seek(0)
+        with Image.open(file, formats=_load_decoders(format_)) as image:
+            if at_least is not None:
+                image.draft("RGB", (at_least, at_least))
+            pixel_bytes = image.width * image.height * _PIXEL_BYTES.get(image.mode, 4)
+            file_limits.check_memory(decoder_bytes + pixel_bytes, file_bytes)
+            yield image
+
+
+def describe_unknown_format(source: Path | bytes | Image.Image) -> str:
+    """Return why the format of a file is not decoded."""
+    if isinstance(source, Image.Image):
+        return f"{source.format} images are not supported; export the image as PNG"
+    head = source[:16] if isinstance(source, bytes) else _read_head(source)
+    if not head:
+        return "the file is empty"
+    if _HEIC.match(head) and _has_heic_decoder():
+        return "damaged or unreadable (the HEIC decoder does not support it)"
+    if _HEIC.match(head):
+        return "HEIC needs a decoder; install it with: pip install 'showtell[heic]', or export the image as JPEG"
+    if _RAW.match(head):
+        return "camera RAW files are not supported; export the image as JPEG"
+    if _EPS.match(head):
+        return "EPS files are not supported, because they are programs; export the image as PNG"
+    return "not an image, or an unsupported image format"
+
+
+def _detect_format(head: bytes) -> _Format:
+    for format_ in _FORMATS:
+        if format_.signature.match(head):
+            return format_
+    raise UnidentifiedImageError
+
+
+def _load_decoders(format_: _Format) -> list[str]:
+    """Register the decoders of a format with Pillow, and return the names of those that are installed."""
+    for name in format_.decoders:
+        if name in _PLUGINS:
+            import_module(_PLUGINS[name])
+    return [name for name in format_.decoders if name != "HEIF" or _has_heic_decoder()]
+
+
+@cache
+def _has_heic_decoder() -> bool:
+    """Register the HEIC decoder of pillow-heif with Pillow. Return False if pillow-heif is not installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _read_head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
