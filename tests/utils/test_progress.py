@@ -52,6 +52,11 @@ def test_a_long_line_above_the_bar_is_not_broken(width):
     assert f"{PATH}: a dog\r\n" in screen
 
 
+def test_the_cursor_is_visible_while_the_bar_is_shown():
+    screen = screen_of(80, PROGRAM, "a.jpg")
+    assert screen.rindex("\x1b[?25h", 0, screen.index("not an image")) > screen.rindex("\x1b[?25l")
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_counts_and_rate_are_not_truncated(width):
     screen = screen_of(width, PROGRAM, "a.jpg")

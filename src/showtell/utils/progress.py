@@ -41,6 +41,7 @@ def progress_bar(task: str, unit: str = "images") -> Iterator[Callable[..., None
     # Results that are redirected to a file must not pass through the console.
     progress = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty())
     with progress:
+        console.show_cursor()  # a process that is killed could not show a hidden cursor again
         task_id = progress.add_task(task, total=None, rate="", extra="")
         start, first = time.monotonic(), None
 

@@ -8,10 +8,14 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
+# A second signal must not wait for Python, which may be in a decoder or in ONNX Runtime for a long time. The operating
+# system then ends the process. Nothing is left half written, because files are renamed when they are complete.
+_END_PROCESS = signal.SIG_DFL
+
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal stops the program as usual.
+    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal ends the process at once.
 
     Outside the main thread, where Python allows no signal handlers, the event is never set.
     """
@@ -23,7 +27,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
     def stop(number: int, _: object) -> None:
         stop_event.set()
-        signal.signal(number, previous[number])
+        for either in previous:
+            signal.signal(either, _END_PROCESS)
 
     for number in previous:
         signal.signal(number, stop)
@@ -32,6 +37,21 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def end_on_second_interrupt() -> None:
+    """Raise KeyboardInterrupt at the first Ctrl-C of this process, and end the process at the second one.
+
+    By default, Python waits for its threads after the first Ctrl-C, and a second one only interrupts the waiting.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, _END_PROCESS)
+        raise KeyboardInterrupt
+
+    # Shells start background processes with SIGINT ignored; it stays ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def take_until_set(event: threading.Event, items: Iterable[Item], on_stop: Callable[[], None]) -> Iterator[Item]:
