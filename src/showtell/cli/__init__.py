@@ -4,12 +4,12 @@ Exit status 0: success. 1: some inputs failed, the others are done. 2: error. 13
 Results go to standard output, everything else to standard error.
 """
 
+import errno
 import logging
 import os
 import sys
 import warnings
-from io import TextIOWrapper
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +17,9 @@ from showtell import __version__
 from showtell.cli import alt_text, captioning, ray, scoring, serving, training
 from showtell.cli.logs import install_handler, logger
 from showtell.cli.options import INTERRUPTED, exit_stack, fail
+from showtell.cli.streams import discard_output, prepare_streams, print_line
 from showtell.errors import Interrupted, ShowtellError, describe_error
+from showtell.utils.signals import end_on_second_interrupt
 
 app = typer.Typer(
     name="showtell",
@@ -30,29 +32,52 @@ app = typer.Typer(
 )
 
 
+# The base class of Typer's errors about arguments, which has no public name.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> NoReturn:
     """Run the command line. Report errors that a user can cause on one line, without a traceback."""
+    prepare_streams()
     install_handler()
     _configure_pillow()
-    if isinstance(sys.stdout, TextIOWrapper):  # the terminal's encoding may lack characters of a path or caption
-        sys.stdout.reconfigure(errors="backslashreplace")
+    end_on_second_interrupt()
     try:
         with exit_stack:
             try:
-                app()
+                status = app(standalone_mode=False)
             finally:
                 sys.stdout.flush()
+    except _UsageError as error:
+        _fail_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted", INTERRUPTED)
     except Interrupted as error:
         fail(str(error), INTERRUPTED)
     except ShowtellError as error:
         fail(str(error))
     except BrokenPipeError:  # the program that reads our output has closed it, as `head` does
-        sys.stderr.close()
+        discard_output()
         sys.exit(2)
     except OSError as error:
-        _discard_output()
-        fail(describe_error(error) if error.filename else f"input or output failed: {error.strerror or error}")
-    sys.exit(0)
+        discard_output()
+        fail(_describe_os_error(error))
+    sys.exit(status)
+
+
+def _describe_os_error(error: OSError) -> str:
+    if error.filename:
+        return describe_error(error)
+    if error.errno == errno.EBADF:
+        return "standard output is closed"
+    return f"input or output failed: {error.strerror or error}"
+
+
+def _fail_usage(error: Any) -> NoReturn:
+    """Report wrong arguments. If there are none at all, Typer has printed the help instead of a message."""
+    if message := error.format_message():
+        fail(f"{message.rstrip('.')}. See `{error.ctx.command_path if error.ctx else app.info.name} --help`.")
+    sys.exit(error.exit_code)
 
 
 def _configure_pillow() -> None:
@@ -63,17 +88,9 @@ def _configure_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 
-def _discard_output() -> None:
-    """Keep Python from flushing standard output at exit if it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _print_version(is_set: bool) -> None:
     if is_set:
-        print(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 

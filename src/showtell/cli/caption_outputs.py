@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from showtell.cli.logs import printable
 from showtell.cli.options import exit_stack
+from showtell.cli.streams import print_line
 from showtell.errors import ConfigurationError
 from showtell.inference.caption import Caption
 from showtell.outputs import AnnotatedImages, AttentionMaps, CsvTable, JsonLines, Output, Record, Sidecars
@@ -113,10 +113,10 @@ class PrintedText(Output):
         needs_review = record.get("needs_review", False)
         if "error" in record or (self._only_needs_review and not needs_review):
             return
-        path = f"{printable(record['path'])}\t" if self._with_paths else ""
-        mark = "\tneeds review" if needs_review else ""
+        path = [record["path"]] if self._with_paths else []
+        mark = ["needs review"] if needs_review else []
         for caption in captions:
-            print(f"{path}{caption.text}{mark}", flush=True)
+            print_line(*path, caption.text, *mark)
 
 
 class PrintedJson(Output):
@@ -127,9 +127,9 @@ class PrintedJson(Output):
 
     def add(self, record: Record, captions: Sequence[Caption] = ()) -> None:
         """Print one record."""
-        print("[" if self._is_empty else ",", json.dumps(record), flush=True)
+        print_line(f"{'[' if self._is_empty else ','} {json.dumps(record)}")
         self._is_empty = False
 
     def close(self) -> None:
         """Print the end of the array."""
-        print("[]" if self._is_empty else "]")
+        print_line("[]" if self._is_empty else "]")

@@ -24,6 +24,7 @@ from showtell.cli.caption_options import (
     read_paths,
 )
 from showtell.cli.options import INTERRUPTED, Font, Models, fail
+from showtell.cli.streams import print_line
 from showtell.errors import ConfigurationError
 from showtell.utils.progress import progress_bar
 from showtell.utils.signals import stop_signals
@@ -93,7 +94,7 @@ def caption(
     images = _find_images(path_list, recursive)
     if not images:
         if as_json:
-            print("[]")
+            print_line("[]")
         fail(f"no images in {', '.join(path_list)}" if path_list else "no paths on standard input")
     captioner.open_models()  # before an existing file is overwritten
     is_single_image = images == [*map(Path, paths)] and len(images) == 1
@@ -165,9 +166,9 @@ def info(
 
     path = bundle or DEFAULT_BUNDLE
     loaded = Bundle.load(path)
-    print(f"bundle\t{path}")
+    print_line("bundle", path)
     for name, value in _describe(loaded):
-        print(f"{name}\t{value}")
+        print_line(name, value)
 
 
 def _describe(bundle: "Bundle") -> Iterator[tuple[str, str]]:

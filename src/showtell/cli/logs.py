@@ -2,6 +2,9 @@
 
 import logging
 import sys
+from typing import Any
+
+from showtell.utils.text import printable
 
 logger = logging.getLogger("showtell")
 
@@ -30,6 +33,10 @@ class MessageFormatter(logging.Formatter):
         """Return the message of a record on one line. A traceback, if any, follows it."""
         return PREFIXES.get(record.levelno, "") + printable(record.message)
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return a traceback, which may quote file names and texts."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
 
 def install_handler() -> None:
     """Send the log records of showtell to standard error, from INFO on."""
@@ -37,8 +44,3 @@ def install_handler() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False  # libraries may install a handler for the root logger
     logging.getLogger().addHandler(logging.NullHandler())  # quantisation tools warn through the root logger
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with control characters and undecodable bytes of file names escaped."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli.options import CaptionFormat, Font, Images
+from showtell.cli.streams import print_line
 from showtell.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def evaluate(
         evaluation = evaluate_captioner(captioner, examples, images, options, meteor, advance)
     for name, value in evaluation.metrics.items():
         number = f"{value:.2f}" if isinstance(value, float) else str(value)
-        print(f"{name:<24}{number:>8}" if sys.stdout.isatty() else f"{name}\t{number}")
+        cells = [f"{name:<24}{number:>8}"] if sys.stdout.isatty() else [name, number]
+        print_line(*cells)
     for note in evaluation.notes:
         logger.warning(note)
     if output:
@@ -117,6 +119,6 @@ def calibrate(
         with atomic_write(report) as temporary:
             temporary.write_text(draw_reliability(reliability), encoding="utf-8")
     for name, value in reliability.summary().items():
-        print(f"{name}\t{value}")
+        print_line(name, value)
     if note := reliability.note:
         logger.warning(note)

@@ -28,6 +28,7 @@ from showtell.cli.options import (
     exit_stack,
     resume_hint_on_interrupt,
 )
+from showtell.cli.streams import print_line
 from showtell.errors import ConfigurationError
 from showtell.recipe import DataConfig, EncoderConfig, Recipe
 from showtell.utils.locks import exclusive_lock
@@ -79,7 +80,8 @@ def prepare(
         examples = data.select_with_images(examples, images, skip_missing)
     caption_data = data.build_caption_data(examples, config, start.vocabulary if start else None)
     data.write_captions_h5(output, caption_data, source=str(captions or train))
-    print(caption_data.summary())
+    for line in caption_data.summary().splitlines():
+        print_line(line)
 
 
 def extract(
@@ -108,7 +110,7 @@ def extract(
     for _, reason in features.failed:
         logger.warning("skipped: %s", reason)
     count, cells, channels = features.array.shape
-    print(f"{output}: features of {plural(count, 'image')}, {cells} x {channels} each")
+    print_line(f"{output}: features of {plural(count, 'image')}, {cells} x {channels} each")
     if features.failed:
         raise typer.Exit(1)
 
@@ -215,7 +217,7 @@ def export(
     options = ExportOptions(int8, images or (), encoder_weights, card, phase, data_license)
     bundle = export_run(run, output, options)
     unpacked = " unpacked" if output.suffix == ".zip" else ""
-    print(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB{unpacked}")
+    print_line(f"{output}: {sum(map(len, bundle.files.values())) / 1e6:.1f} MB{unpacked}")
 
 
 def tutorial_data(
@@ -231,4 +233,4 @@ def tutorial_data(
 
     write_tutorial_data(folder, images, seed, relations)
     hint = f"train on them with: showtell train -o RUN --images {shlex.quote(str(folder))}"
-    print(f"{folder}: {plural(images, 'image')}; {hint}")
+    print_line(f"{folder}: {plural(images, 'image')}; {hint}")

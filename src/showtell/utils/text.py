@@ -1,5 +1,10 @@
 """Text for messages."""
 
+import unicodedata
+
+# Joiners that Persian, Indic scripts and emoji need. They neither move the cursor nor change the order of letters.
+_JOINERS = "\u200c\u200d"
+
 
 def plural(count: int, noun: str) -> str:
     """Return a count and its noun, such as "1 image" or "3 images"."""
@@ -9,3 +14,23 @@ def plural(count: int, noun: str) -> str:
 def one_line(error: Exception) -> str:
     """Return the message of an exception of another library on one line."""
     return " ".join(str(error).split())
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line that a terminal shows as it is.
+
+    Control characters, line separators, marks that change the writing direction, and undecodable bytes of file names
+    are escaped as in Python. Otherwise a file name or a caption could clear the screen, change what was printed before,
+    or look like another text (Boucher and Anderson 2021, https://arxiv.org/abs/2111.00169).
+
+    Examples:
+        >>> print(printable("a\n\x1b[2J.jpg"))
+        a\n\x1b[2J.jpg
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if _is_harmless(letter) else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) == "Zs"

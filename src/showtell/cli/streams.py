@@ -1,0 +1,40 @@
+"""The standard streams of the command line."""
+
+import os
+import sys
+from io import TextIOWrapper
+
+from showtell.utils.text import printable
+
+
+def print_line(*cells: object) -> None:
+    """Print a line of results, separated by tabs. Control characters are escaped, so a line is always one line."""
+    print("\t".join(printable(str(cell)) for cell in cells), flush=True)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams usable, whatever the parent process did to them."""
+    # A closed stream is replaced, because the next opened file would get its number. Standard output is replaced by a
+    # file that cannot be written, so that lost results are an error.
+    for number, name, mode, access in (
+        (0, "stdin", "r", os.O_RDONLY),
+        (1, "stdout", "w", os.O_RDONLY),
+        (2, "stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, access)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+    if isinstance(sys.stdout, TextIOWrapper):  # the terminal's encoding may lack characters of a path or caption
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Keep Python from flushing the standard streams at exit if they cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
