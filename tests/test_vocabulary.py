@@ -1,3 +1,4 @@
+import json
 import unicodedata
 
 import numpy as np
@@ -185,3 +186,79 @@ def test_find_id_accepts_exactly_one_known_word_or_character():
 def test_a_duplicate_word_is_rejected():
     with pytest.raises(VocabularyError, match="twice"):
         Vocabulary.from_words(["dog", "dog"])
+
+
+def change(*path_and_value):
+    """Return a function that changes one value of a vocabulary file."""
+    *path, name, value = path_and_value
+
+    def changed(content):
+        container = content
+        for key in path:
+            container = container[key]
+        container[name] = value
+
+    return changed
+
+
+HOSTILE_REGEX = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (change("pre_tokenizer", HOSTILE_REGEX), "settings"),
+        (change("normalizer", {"type": "Replace", "pattern": {"Regex": ""}, "content": "x" * 9}), "settings"),
+        (change("normalizer", {"type": "Prepend", "prepend": "x" * 100_000}), "settings"),
+        (change("decoder", {"type": "Strip", "content": "a", "start": 10**9, "stop": 0}), "settings"),
+        (change("decoder", {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100_000}), "settings"),
+        (change("post_processor", {"type": "ByteLevel"}), "settings"),
+        (change("truncation", {"max_length": 0, "strategy": "LongestFirst", "stride": 1}), "settings"),
+        (change("padding", {"strategy": {"Fixed": 10**9}}), "settings"),
+        (change("model", "type", "Unigram"), "settings"),
+        (change("model", "unk_token", "dog"), "settings"),
+        (change("added_tokens", 0, "content", "dog"), "settings"),
+        (change("added_tokens", []), "settings"),
+        (change("model", "vocab", "cat", 10**9), "token ids"),
+        (change("model", "vocab", "cat", 4), "token ids"),
+        (change("model", "vocab", "cat", "5"), "not a vocabulary"),
+        (change("model", "vocab", "\x1b[2J", 5), "control characters"),
+        (change("model", "vocab", "a\u2028b", 5), "control characters"),
+        (change("model", "vocab", "\ud800", 5), "not a vocabulary"),
+        (change("model", "vocab", "", 5), "1 to 200 characters"),
+        (change("model", "vocab", "x" * 100_000, 5), "1 to 200 characters"),
+        (change("model", "vocab", {}), "does not start with"),
+        (change("model", "vocab", []), "does not start with"),
+        (change("model", []), "not a vocabulary"),
+    ],
+)
+def test_a_tokenizer_that_showtell_did_not_write_is_refused_in_one_line(damage, reason):
+    content = json.loads(Vocabulary.from_words(["dog"]).to_json())
+    damage(content)
+    with pytest.raises(VocabularyError, match=reason) as error:
+        Vocabulary.from_json(json.dumps(content))
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_merges_of_unknown_tokens_are_refused():
+    content = json.loads(Vocabulary.build(["aa aa"], kind="bpe").to_json())
+    for merges in ([["a", "x"]], ["a a"], [["a"]], [[1, 2]], 7, [["a", "a", "a"]]):
+        content["model"]["merges"] = merges
+        with pytest.raises(VocabularyError):
+            Vocabulary.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "char"])
+def test_captions_with_control_characters_give_a_valid_vocabulary(kind):
+    vocabulary = Vocabulary.build(["a \x1b[2J dog\x00", "a \x9b dog " + "x" * 300], kind=kind)
+    assert vocabulary.tokens[4:] and Vocabulary.from_json(vocabulary.to_json()).tokens == vocabulary.tokens
+    assert not {"\x1b", "\x00", "\x9b"} & set("".join(vocabulary.tokens))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1), unique=True))
+def test_any_printable_tokens_can_be_decoded(words):
+    words = [word for word in words if word not in SPECIAL_TOKENS]
+    vocabulary = Vocabulary.from_json(Vocabulary.from_words(words).to_json())
+    assert vocabulary.tokens[4:] == tuple(words)
+    assert len(vocabulary.decode(range(len(vocabulary))).splitlines()) <= 1

@@ -8,11 +8,13 @@ https://arxiv.org/abs/1508.07909), or characters. They keep capitals and punctua
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -25,10 +27,14 @@ SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
 WORD_START = "▁"
 # Without this limit, whole phrases become one token in languages without spaces. SentencePiece has the same limit.
 MAX_SUBWORD_LENGTH = 16
+MAX_TOKEN_LENGTH = 200
+MAX_TOKENS = 500_000
 
 # A word consists of letters and digits, with hyphens and dots inside. English clitics ('s, 't, ..) are separate words,
 # similar to the Penn Treebank. All other punctuation is dropped.
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:[-.][\p{L}\p{M}\p{N}]+)*|'(?:s|t|d|m|re|ve|ll)(?![\p{L}\p{M}\p{N}])"
+# Control characters, separators of lines and paragraphs, and halves of surrogate pairs. A terminal obeys some of them.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Vocabulary:
@@ -41,7 +47,7 @@ class Vocabulary:
         tokenizer: a tokenizer whose first four tokens are the special tokens.
 
     Raises:
-        VocabularyError: if the special tokens are missing.
+        VocabularyError: if the special tokens are missing, or a token is empty, too long, or has control characters.
 
     Examples:
         >>> vocabulary = Vocabulary.build(["A dog runs.", "A dog sleeps!"])
@@ -60,6 +66,12 @@ class Vocabulary:
         # Special tokens in text are ordinary text: "<start>" in a caption is the word "start".
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
+        if not _are_text(self.tokens):
+            bad = next(token for token in self.tokens if not _are_text([token]))
+            raise VocabularyError(
+                f"invalid token {bad[:MAX_TOKEN_LENGTH]!a}: tokens have 1 to {MAX_TOKEN_LENGTH} characters and no "
+                "control characters; build the vocabulary again"
+            )
 
     @classmethod
     def build(cls, captions: Iterable[str], size: int = 5000, min_count: int = 1, kind: str = "word") -> "Vocabulary":
@@ -109,13 +121,25 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
-        """Parse the content of a tokenizer.json. Raises VocabularyError if it is invalid."""
+        """Read the result of `to_json`.
+
+        The tokenizer is built from the tokens of the text. The rest of the text must describe that tokenizer: other
+        normalisers, regular expressions and decoders could take any time, or crash the tokenizers package.
+
+        Raises:
+            VocabularyError: if the text is invalid.
+        """
         try:
-            return cls(Tokenizer.from_str(text))
+            content = json.loads(text)
+            model = content.pop("model")
+            tokens, merges = _tokens_of(model.pop("vocab")), [(left, right) for left, right in model.pop("merges", ())]
+            if _settings_of({**content, "model": model}) != _own_settings(model["type"]):
+                raise VocabularyError("the tokenizer has other settings than those of showtell; build the vocabulary again")
+            return cls(_TOKENIZERS[model["type"]](tokens, merges))
         except VocabularyError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
-            raise VocabularyError(f"not a vocabulary (tokenizer.json): {error}") from None
+            raise VocabularyError(f"not a vocabulary (tokenizer.json): {repr(error)[:MAX_TOKEN_LENGTH]}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
@@ -214,6 +238,40 @@ class Vocabulary:
         return tuple(self.tokens[index].removeprefix(WORD_START) for index in ids)
 
 
+def _are_text(tokens: Sequence[str]) -> bool:
+    """Return whether all tokens have a valid length and no control characters."""
+    return all(0 < len(token) <= MAX_TOKEN_LENGTH for token in tokens) and not _CONTROL.search("".join(tokens))
+
+
+def _tokens_of(vocab: dict[str, int]) -> list[str]:
+    """Return the tokens of a tokenizer.json in the order of their ids, without the special tokens."""
+    tokens = sorted(vocab, key=vocab.__getitem__)
+    if len(tokens) > MAX_TOKENS:
+        raise VocabularyError(f"the vocabulary has {len(tokens):,} tokens; the maximum is {MAX_TOKENS:,}")
+    if list(map(vocab.__getitem__, tokens)) != [*range(len(tokens))]:
+        raise VocabularyError("the token ids are not 0, 1, 2 and so on; build the vocabulary again")
+    if tokens[: len(SPECIAL_TOKENS)] != [*SPECIAL_TOKENS]:
+        raise VocabularyError(f"the vocabulary does not start with {' '.join(SPECIAL_TOKENS)}; build it again")
+    return tokens[len(SPECIAL_TOKENS) :]
+
+
+def _settings_of(value: Any) -> Any:
+    """Return the content of a tokenizer.json without settings that are off: versions of tokenizers differ in these."""
+    if isinstance(value, dict):
+        return {key: _settings_of(setting) for key, setting in value.items() if setting}
+    return [_settings_of(setting) for setting in value] if isinstance(value, list) else value
+
+
+def _own_settings(model: str) -> Any:
+    """Return the settings of showtell's tokenizer with the model "WordLevel" or "BPE"; None for any other model."""
+    if model not in _TOKENIZERS:
+        return None
+    content = json.loads(_TOKENIZERS[model]([], []).to_str())
+    del content["model"]["vocab"]
+    content["model"].pop("merges", None)
+    return _settings_of(content)
+
+
 def _split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
     """Split a caption into words in the same way as `tokenizer`."""
     normal = tokenizer.normalizer.normalize_str(caption)
@@ -231,7 +289,7 @@ def _most_frequent(captions: Iterable[str], split: Callable[[str], Iterable[str]
     for word, count in Counter(chain.from_iterable(map(str.split, captions))).items():
         for token in split(word):
             counts[token] += count
-    frequent = [token for token, count in counts.items() if count >= min_count]
+    frequent = [token for token, count in counts.items() if count >= min_count and _are_text([token])]
     return sorted(frequent, key=lambda token: (-counts[token], token))
 
 
@@ -290,3 +348,10 @@ def _word_tokenizer(words: Sequence[str]) -> Tokenizer:
     )
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
+
+
+# Model of a tokenizer.json -> the function that builds the tokenizer from tokens and merges.
+_TOKENIZERS: dict[str, Callable[[Sequence[str], Sequence[tuple[str, str]]], Tokenizer]] = {
+    "WordLevel": lambda tokens, merges: _word_tokenizer(tokens),
+    "BPE": _subword_tokenizer,
+}
