@@ -101,6 +101,71 @@ def test_a_zip_bomb_is_refused_before_unpacking(bundle, tmp_path):
         Bundle.load(tmp_path / "bomb.zip")
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused_before_unpacking(bundle, tmp_path, compression):
+    bundle.save(tmp_path / "b")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for path in (tmp_path / "b").iterdir():
+            is_bomb = path.name == "encoder.onnx"
+            archive.write(path, path.name) if not is_bomb else archive.writestr(path.name, bytes(100_000), compression)
+    with pytest.raises(BundleError, match=r"'encoder\.onnx' has an unsupported compression"):
+        Bundle.load(tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_entry_that_is_larger_than_declared_takes_no_memory(bundle, tmp_path, method):
+    bundle.save(tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        contents = {name: archive.read(name) for name in sizes}
+    contents["encoder.onnx"] = bytes(50_000_000)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    content = bytearray((tmp_path / "b.zip").read_bytes())
+    place = content.rindex(b"encoder.onnx") - 46 + 24
+    content[place : place + 4] = sizes["encoder.onnx"].to_bytes(4, "little")
+    (tmp_path / "b.zip").write_bytes(content)
+    del content, contents
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=r"not a readable \.zip file|checksum differs"):
+        Bundle.load(tmp_path / "b.zip")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_encrypted_and_repeated_entries_are_refused(bundle, tmp_path):
+    bundle.save(tmp_path / "encrypted.zip")
+    content = bytearray((tmp_path / "encrypted.zip").read_bytes())
+    content[content.rindex(b"encoder.onnx") - 46 + 8] |= 1
+    (tmp_path / "encrypted.zip").write_bytes(content)
+    with pytest.raises(BundleError, match=r"'encoder\.onnx' is encrypted"):
+        Bundle.load(tmp_path / "encrypted.zip")
+    bundle.save(tmp_path / "twice.zip")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("encoder.onnx", b"another")
+    with pytest.raises(BundleError, match="has a file twice"):
+        Bundle.load(tmp_path / "twice.zip")
+
+
+def test_a_long_list_of_files_is_refused_before_reading_it(bundle, tmp_path):
+    bundle.save(tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as archive:
+        for number in range(3000):
+            archive.writestr(f"{number}", b"")
+    with pytest.raises(BundleError, match="the list of its files is longer than 100,000 bytes"):
+        Bundle.load(tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize(("name", "size"), [("vocabulary.json", 11_000_000), (MANIFEST, 2_000_000)])
+def test_text_files_have_a_maximum_size(bundle, tmp_path, name, size):
+    bundle.save(tmp_path / "b")
+    with open(tmp_path / "b" / name, "ab") as file:
+        file.truncate(size)
+    with pytest.raises(BundleError, match=f"{name} is too large: {size:,} bytes"):
+        Bundle.load(tmp_path / "b")
+
+
 def test_a_zip_of_the_whole_folder_is_read(bundle, tmp_path):
     bundle.save(tmp_path / "captioner")
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:

@@ -128,7 +128,9 @@ class Bundle:
         except BundleError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ShowtellError) as error:
-            raise BundleError(f"{path}: invalid {MANIFEST}: {error!r}; download or export the bundle again") from None
+            raise BundleError(
+                f"{path}: invalid {MANIFEST}: {repr(error)[:300]}; download or export the bundle again"
+            ) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bundle, as a .zip file if the name ends in .zip, else as a folder.
