@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from showtell.server.request_body import LimitedBody, too_large_message
+from showtell.server.request_body import LimitedBody, reject_form, too_large_message
 from showtell.server.responses import CLOSE_CONNECTION, RETRY_LATER, STOPPING, error_response
 from showtell.server.security import has_valid_token
 from showtell.server.settings import ServerSettings
@@ -34,7 +34,8 @@ class AdmissionMiddleware:
     """Reject requests before their body is read, and limit the size and duration of the others.
 
     Responses: 401 without the token, 503 while the server is stopping or overloaded, 413 if the declared size is too
-    large. A body that turns out to be too large gets 413, an incomplete one 408 after the timeout.
+    large, 400 or 422 if the form has another encoding. A body that turns out to be too large gets 413, an incomplete
+    one 408 after the timeout.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, state: ServingState):
@@ -75,4 +76,4 @@ class AdmissionMiddleware:
         content_length = request.headers.get("content-length", "0")
         if content_length.isdecimal() and int(content_length) > settings.max_body_bytes:
             return error_response(413, too_large_message(settings), CLOSE_CONNECTION)
-        return None
+        return reject_form(request.headers)

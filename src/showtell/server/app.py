@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.concurrency import contextmanager_in_threadpool
@@ -14,14 +15,21 @@ from showtell.server.admission import AdmissionMiddleware, ServingState
 from showtell.server.batching import Batcher
 from showtell.server.context import ServerContext
 from showtell.server.metrics import Metrics, MetricsMiddleware
-from showtell.server.responses import EXCEPTION_HANDLERS
+from showtell.server.responses import EXCEPTION_HANDLERS, JsonErrorsMiddleware
 from showtell.server.routes import captions, monitoring, pages
+from showtell.server.schemas import ErrorResponse
 from showtell.server.security import SecurityHeadersMiddleware, bearer
 from showtell.server.settings import ServerSettings
 from showtell.server.uploads import reject_reason
 
 _PROTECTED_ROUTERS = (captions.router, monitoring.metrics_router)
 _PUBLIC_ROUTERS = (monitoring.health_router, pages.router)
+# Errors that every path can have.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorResponse, "description": "The request is not valid HTTP, or not a valid form."},
+    403: {"model": ErrorResponse, "description": "The host name or the website is not accepted."},
+    500: {"model": ErrorResponse, "description": "An error in the server or in the model."},
+}
 _PATHS = frozenset(
     route.path
     for router in (*_PROTECTED_ROUTERS, *_PUBLIC_ROUTERS)
@@ -51,6 +59,9 @@ def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> 
         version=__version__,
         lifespan=_lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
+        responses=ERRORS,
+        form_limits={"max_files": settings.max_files},
+        redirect_slashes=False,
         docs_url=None,  # FastAPI's own pages load scripts from other servers
         redoc_url=None,
     )
@@ -63,6 +74,7 @@ def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> 
     app.router.routes.extend(pages.STATIC_FILES)
     # The middleware that is added last runs first.
     app.add_middleware(AdmissionMiddleware, settings=settings, state=state)
+    app.add_middleware(JsonErrorsMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics, paths=_PATHS)
     return app

@@ -3,10 +3,13 @@
 import asyncio
 from contextlib import suppress
 
+from fastapi.responses import JSONResponse
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
-from showtell.server.responses import CLOSE_CONNECTION
+from showtell.server.responses import CLOSE_CONNECTION, NO_IMAGE, error_response
 from showtell.server.settings import MEGABYTE, ServerSettings
 
 DRAIN_SECONDS = 2
@@ -15,6 +18,22 @@ DRAIN_SECONDS = 2
 def too_large_message(settings: ServerSettings) -> str:
     """Return the message of the 413 response to a request body that is too large."""
     return f"the request exceeds {settings.max_body_bytes / MEGABYTE:g} MB; send fewer or smaller images"
+
+
+def reject_form(headers: Headers) -> JSONResponse | None:
+    """Return the response to a form that would take too long to parse, or None.
+
+    Starlette decodes names and values in any charset that Python knows. With some, such as punycode, the time grows
+    with the square of the length: minutes for a megabyte. URL-encoded forms, which cannot hold files, take 0.5 s for
+    each megabyte of separators.
+    """
+    content_type, parameters = parse_options_header(headers.get("content-type"))
+    if content_type == b"application/x-www-form-urlencoded":
+        return error_response(422, NO_IMAGE, CLOSE_CONNECTION)
+    if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+        message = "unsupported charset of the form: send field names and file names in UTF-8"
+        return error_response(400, message, CLOSE_CONNECTION)
+    return None
 
 
 class LimitedBody:

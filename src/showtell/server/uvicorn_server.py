@@ -12,6 +12,7 @@ from showtell.errors import ConfigurationError
 from showtell.inference.captioner import Captioner
 from showtell.server.admission import ServingState
 from showtell.server.app import create_app
+from showtell.server.http_protocol import JsonErrorProtocol
 from showtell.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -69,10 +70,10 @@ def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) 
     app = create_app(captioner, settings)
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=JsonErrorProtocol,
         ws="none",
         loop="asyncio",
-        log_level="warning",
+        log_level="error",  # uvicorn warns of each invalid request
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -12,7 +12,7 @@ from showtell.errors import ConfigurationError, ShowtellError
 from showtell.inference.caption import Caption, CaptionResult
 from showtell.inference.search_options import SearchOptions
 from showtell.server.context import Context, ServerContext
-from showtell.server.responses import RETRY_LATER
+from showtell.server.responses import RETRY_LATER, excerpt
 from showtell.server.schemas import (
     CaptionForm,
     CaptionResponse,
@@ -63,16 +63,13 @@ async def caption_images(
     context.metrics.images.labels("captioned").inc(len(images) - failed)
     if failed == len(images):
         first = images[0]
-        message = f"none of the images could be read; {first.file or 'the first image'}: {first.error}"
+        message = f"none of the images could be read; {excerpt(first.file) or 'the first image'}: {first.error}"
         return JSONResponse(InvalidRequestResponse(error=message, captions=images).model_dump(exclude_none=True), 422)
     return CaptionResponse(captions=images)
 
 
 def _check_request(form: CaptionForm, context: ServerContext) -> None:
-    """Raise HTTPException if a request has too many images, or asks for attention that the model lacks."""
-    max_files = context.settings.max_files
-    if len(form.files) > max_files:
-        raise HTTPException(413, f"{len(form.files)} files exceed the limit of {max_files}; split the request")
+    """Raise HTTPException if a request asks for attention that the model lacks."""
     if form.attention and not context.captioner.has_attention:
         raise HTTPException(422, "this model has no attention; set attention to false")
 
@@ -105,7 +102,6 @@ async def _caption(
 
 
 def _image_captions(file: str, result: CaptionResult, attention: bool) -> ImageCaptions:
-    file = file.encode("utf-8", "replace").decode()  # some charsets decode to lone surrogates
     if result.error is not None:
         return ImageCaptions(file=file, error=str(result.error).removeprefix("the image: "))
     captions = [_scored_caption(caption, attention) for caption in result.captions]

@@ -1,0 +1,92 @@
+"""HTTP errors that occur before a request reaches the application, as JSON."""
+
+import asyncio
+import sys
+
+import h11
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from showtell.server.responses import CLOSE_CONNECTION, error_response, excerpt
+from showtell.server.security import SECURITY_HEADERS
+
+DRAIN_SECONDS = 2
+
+
+class JsonErrorProtocol(H11Protocol):
+    """The HTTP protocol of uvicorn with JSON errors and a deadline for the head of a request.
+
+    Responses: 400, 431 or 501 if h11 cannot parse the request, 408 if its head is not complete within
+    `timeout_keep_alive` seconds of uvicorn's configuration.
+
+    If the server closed the connection while a client is still sending, the client's system would discard the response.
+    After an error, the protocol therefore reads and discards data for up to DRAIN_SECONDS.
+    """
+
+    _is_rejected = False
+    _head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start a connection, and the time for its first request."""
+        super().connection_made(transport)
+        self._update_head_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a part of a request."""
+        if self._is_rejected:
+            return
+        super().data_received(data)
+        self._update_head_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self._cancel_head_deadline()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Reject a request that h11 cannot parse. uvicorn calls this while it handles the error of h11."""
+        error = sys.exception()
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        if status == 431:
+            self._reject(status, "the headers are too large; send fewer or shorter headers")
+        else:  # h11 appends the invalid line
+            self._reject(status, f"invalid HTTP request: {excerpt(str(error or msg).partition(': bytearray(')[0])}")
+
+    def _update_head_deadline(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel_head_deadline()
+        elif self._head_deadline is None and not self._is_rejected:
+            self._head_deadline = self.loop.call_later(self.timeout_keep_alive, self._end_incomplete_head)
+
+    def _cancel_head_deadline(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _end_incomplete_head(self) -> None:
+        is_empty = not self.conn.trailing_data[0]
+        if is_empty:  # browsers open connections in advance, and would show an error
+            self.transport.close()
+        else:
+            self._reject(
+                408, f"timed out: the request head was not complete after {self.timeout_keep_alive:g} s; retry"
+            )
+
+    def _reject(self, status: int, message: str) -> None:
+        self._is_rejected = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application must not respond to this request as well
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # a response has been sent or begun
+            self.transport.close()
+            return
+        is_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
+        response = error_response(status, message, SECURITY_HEADERS | CLOSE_CONNECTION)
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        for event in (
+            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
+            h11.Data(data=b"" if is_head else bytes(response.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(DRAIN_SECONDS, self.transport.close)
