@@ -86,6 +86,8 @@ REQUESTS = {
     # Headers
     "no Host": (request(GET, host=None), 400, "Host"),
     "two Hosts": (request(GET, "Host: localhost"), 400, "multiple Host"),
+    "invalid Host": (request(GET, host="Host: a b/c@localhost"), 403, "--allow-host"),
+    "empty Host": (request(GET, host="Host:"), 403, "--allow-host"),
     "no colon": (request(GET, "nonsense"), 400, "illegal header line"),
     "space before the colon": (request(GET, "X : y"), 400, "illegal header line"),
     "NUL in a header": (request(GET, "X: a\0b"), 400, "illegal header line"),

@@ -22,6 +22,14 @@ def serve(
         Path | None,
         typer.Option(help="File with the token that clients must send in the header Authorization: Bearer TOKEN."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name that clients may use besides localhost. Repeat it for several."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Website whose pages may use this server. Repeat it for several."),
+    ] = None,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of a request in MB.")] = 32,
     max_files: Annotated[int, typer.Option(min=1, help="Maximum number of images per request.")] = 16,
     max_megapixels: Annotated[float, typer.Option(help="Maximum size of an image in megapixels.")] = 50,
@@ -48,6 +56,8 @@ def serve(
         timeout=timeout,
         max_requests_in_flight=queue,
         token=_read_token(token_file),
+        allow_hosts=tuple(name.lower().strip("[]") for name in allow_host) if allow_host else None,
+        allow_origins=tuple(url.lower() for url in allow_origin or ()),
     )
     if settings.token is None and not _is_loopback(host):
         logger.warning("anyone who can reach %s can use this server; restrict access with --token-file", host)

@@ -8,11 +8,13 @@ from typing import Any
 from fastapi import FastAPI, Security
 from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from showtell import __version__
 from showtell.inference.captioner import Captioner
 from showtell.server.admission import AdmissionMiddleware, ServingState
 from showtell.server.batching import Batcher
+from showtell.server.browser_access import BrowserAccessMiddleware
 from showtell.server.context import ServerContext
 from showtell.server.metrics import Metrics, MetricsMiddleware
 from showtell.server.responses import EXCEPTION_HANDLERS, JsonErrorsMiddleware
@@ -74,7 +76,17 @@ def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> 
     app.router.routes.extend(pages.STATIC_FILES)
     # The middleware that is added last runs first.
     app.add_middleware(AdmissionMiddleware, settings=settings, state=state)
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization",),
+            expose_headers=("Retry-After",),
+            allow_private_network=True,
+        )
     app.add_middleware(JsonErrorsMiddleware)
+    app.add_middleware(BrowserAccessMiddleware, settings=settings)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics, paths=_PATHS)
     return app

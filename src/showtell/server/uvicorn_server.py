@@ -13,7 +13,7 @@ from showtell.inference.captioner import Captioner
 from showtell.server.admission import ServingState
 from showtell.server.app import create_app
 from showtell.server.http_protocol import JsonErrorProtocol
-from showtell.server.settings import ServerSettings
+from showtell.server.settings import ServerSettings, restrict_hosts
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) 
         ConfigurationError: if the address is not available.
     """
     listener = _listen(host, port)
-    app = create_app(captioner, settings)
+    app = create_app(captioner, restrict_hosts(settings, host, listener.getsockname()[0]))
     config = uvicorn.Config(
         app,
         http=JsonErrorProtocol,
