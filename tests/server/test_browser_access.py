@@ -7,9 +7,11 @@ from threading import Thread
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from showtell.errors import ConfigurationError
-from showtell.server import ServerSettings
+from showtell.inference.captioner import Captioner
+from showtell.server import ServerSettings, create_app
 from showtell.server.settings import restrict_hosts
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -25,9 +27,23 @@ def local_address(serve, looking_bundle):
 
 
 @pytest.fixture(scope="module")
-def open_address(serve, looking_bundle):
-    """Start a server that accepts another host name and a website; return its address."""
-    return serve("--model", looking_bundle, "--allow-host", "Photos.LAN", "--allow-origin", WEBSITE)[0]
+def foreign_website(tmp_path_factory):
+    """Start the web server of a foreign page; return its origin."""
+    folder = tmp_path_factory.mktemp("website")
+    (folder / "index.html").write_text("<!doctype html><title>A page</title>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *arguments: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://website.test:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def open_address(serve, looking_bundle, foreign_website):
+    """Start a server that accepts another host name and two websites; return its address."""
+    options = ["--allow-host", "Photos.LAN", "--allow-origin", WEBSITE, "--allow-origin", foreign_website]
+    return serve("--model", looking_bundle, *options)[0]
 
 
 def get(address, path="/healthz", **headers):
@@ -141,11 +157,10 @@ def test_a_website_may_ask_which_requests_it_may_send(open_address, local_addres
     assert_refused(ask(local_address), "--allow-origin")
 
 
-def test_a_server_with_a_token_accepts_every_host_name_but_no_foreign_origin(serve, looking_bundle, tmp_path):
-    (tmp_path / "token").write_text("opensesame")
-    address, _ = serve("--model", looking_bundle, "--token-file", tmp_path / "token")
-    assert get(address, host="example.com").status_code == 200
-    assert_refused(get(address, origin=WEBSITE), "--allow-origin")
+def test_an_application_without_options_accepts_every_host_name_but_no_foreign_origin(looking_bundle):
+    with TestClient(create_app(Captioner.load(looking_bundle), ServerSettings(token="opensesame"))) as client:
+        assert client.get("/healthz", headers={"Host": "example.com"}).status_code == 200
+        assert_refused(client.get("/healthz", headers={"Origin": WEBSITE}), "--allow-origin")
 
 
 def test_only_loopback_addresses_without_a_token_restrict_host_names():
@@ -179,27 +194,14 @@ def test_invalid_host_names_and_origins_are_refused(settings):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Start a Chromium for which evil.example is this machine, as after DNS rebinding."""
+    """Start a Chromium for which website.test is this machine, as after DNS rebinding."""
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    arguments = ["--no-sandbox", "--host-resolver-rules=MAP website.test 127.0.0.1"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def evil_website(tmp_path_factory):
-    """Start the web server of a foreign page; return its origin."""
-    folder = tmp_path_factory.mktemp("website")
-    (folder / "index.html").write_text("<!doctype html><title>A page</title>")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *arguments: None
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://evil.example:{server.server_port}"
-        server.shutdown()
 
 
 UPLOAD = """async ([address, bytes, mode]) => {
@@ -224,9 +226,9 @@ def captioned_images(address):
 
 
 @needs_chromium
-def test_a_foreign_page_cannot_use_a_local_server(browser, evil_website, local_address, night_image):
+def test_a_foreign_page_cannot_use_a_local_server(browser, foreign_website, local_address, night_image):
     page = browser.new_page()
-    page.goto(evil_website)
+    page.goto(foreign_website)
     content = list(night_image.read_bytes())
     for mode in ("cors", "no-cors"):
         assert "a dog" not in page.evaluate(UPLOAD, [local_address, content, mode])
@@ -240,7 +242,7 @@ def test_a_foreign_page_cannot_use_a_local_server(browser, evil_website, local_a
 def test_a_page_cannot_reach_a_local_server_by_dns_rebinding(browser, local_address, night_image):
     page = browser.new_page()
     port = local_address.rpartition(":")[2]
-    response = page.goto(f"http://evil.example:{port}/")
+    response = page.goto(f"http://website.test:{port}/")
     assert response.status == 403 and "--allow-host" in response.text()
     content = list(night_image.read_bytes())
     assert "host name not accepted" in page.evaluate(UPLOAD, ["", content, "cors"])
@@ -249,10 +251,9 @@ def test_a_page_cannot_reach_a_local_server_by_dns_rebinding(browser, local_addr
 
 
 @needs_chromium
-def test_an_allowed_page_can_use_a_local_server(browser, evil_website, serve, looking_bundle, night_image):
-    address, _ = serve("--model", looking_bundle, "--allow-origin", evil_website)
+def test_an_allowed_page_can_use_a_local_server(browser, foreign_website, open_address, night_image):
     page = browser.new_page()
-    page.goto(evil_website)
+    page.goto(foreign_website)
     content = list(night_image.read_bytes())
-    assert "a dog" in page.evaluate(UPLOAD, [address, content, "cors"])
+    assert "a dog" in page.evaluate(UPLOAD, [open_address, content, "cors"])
     page.close()
