@@ -1,5 +1,7 @@
 """Shared by several test modules: paths, a tiny bundle with attention, and finding rectangles in images."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,20 @@ def save_looking_bundle(path, graphs):
     has_attention = ", float[N, 4] next_attention" in graphs["decoder_step.onnx"]
     Bundle(info, {"kind": "looking"}, "float32", SearchOptions(), files, has_attention=has_attention).save(path)
     return path
+
+
+def leave_temporary_file(path: Path) -> None:
+    """Leave the temporary file of a process that was killed while it wrote a file."""
+    program = """
+import os, signal, sys
+from showtell.utils.files import atomic_write
+
+with atomic_write(sys.argv[1]) as temporary:
+    temporary.write_bytes(b"half a")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert list(path.parent.glob(".*.tmp*"))
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -5,14 +5,21 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from showtell.errors import ConfigurationError
+
+_TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.([0-9]{1,9})-([0-9a-f]{8})\.tmp(\..*)?", re.DOTALL)
+_START_TIME = time.time()
 
 
 @contextmanager
@@ -21,11 +28,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     The temporary path may become a file or a folder of files. Missing parent folders are created. The temporary name
     keeps the suffix, because some writers choose the format by it. It starts with a dot, so leftovers of a killed
-    process are never read as output.
+    process are never read as output. The next process that writes to the folder removes them.
     """
     path = Path(path)
     ensure_dir(path.parent)
-    temporary = path.with_name(_temporary_name(path, str(os.getpid())))
+    remove_abandoned_files(path.parent)
+    temporary = path.with_name(_temporary_name(path, f"{os.getpid()}-{_machine()}"))
     try:
         with with_filename(path, temporary):
             yield temporary
@@ -47,6 +55,39 @@ def _temporary_name(path: Path, process: str, escape: Callable[[str], str] = str
     start = os.fsdecode(os.fsencode(path.stem)[:100])
     checksum = zlib.crc32(os.fsencode(path.name))
     return f"{escape(f'.{start}.{checksum:08x}')}.{process}.tmp{escape(path.suffix)}"
+
+
+@lru_cache(maxsize=1000)
+def remove_abandoned_files(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder.
+
+    A process lists each folder once, so that writing many files into a large folder stays fast. On Windows, where
+    Python cannot ask whether a process runs, only `exclusive_lock` removes such files.
+    """
+    if os.name != "posix":
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(".")]
+        for name in names:
+            found = _TEMPORARY_NAME.fullmatch(name)
+            if found and found[2] == _machine() and not _is_in_use(folder / name, int(found[1])):
+                remove(folder / name)
+
+
+def _is_in_use(temporary: Path, process: int) -> bool:
+    if process == os.getpid():  # in a container, every run may have the same process number
+        return temporary.lstat().st_mtime >= _START_TIME
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Return eight hexadecimal digits of the host name. Process numbers of other machines mean nothing on this one."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def ensure_dir(folder: Path) -> None:
@@ -83,7 +124,11 @@ def parse_path_list(content: bytes) -> list[str]:
 
 
 def require_empty_dir(folder: Path, purpose: str) -> None:
-    """Raise ConfigurationError unless a folder is new or empty, so that no file of the user is overwritten."""
+    """Raise ConfigurationError unless a folder is new or empty, so that no file of the user is overwritten.
+
+    Temporary files of killed processes do not count; they are removed.
+    """
+    remove_abandoned_files(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigurationError(f"{folder}: exists and is not an empty folder; choose a new folder for {purpose}")
 
