@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from helpers import EXAMPLES
+from helpers import EXAMPLES, leave_temporary_file
 
 from showtell.inference.bundle import Bundle
 
@@ -62,8 +63,13 @@ def test_a_second_run_resumes_and_overwrites_nothing(showtell, command, noise_im
     assert "skipped 12 of 12 images" in last.stderr and json.loads(last.stdout) == []
     assert len(read_json_lines(lines)) == 13 and (noise_images / "05.txt").read_text() == "a dog\n"
 
-    showtell(*command, "--overwrite")
-    assert len(read_json_lines(lines)) == 12 and (noise_images / "03.txt").read_text() == "a dog\n"
+    (noise_images / "04.txt").write_text("my better words")
+    replaced = showtell(*command, "--overwrite")
+    assert len(read_json_lines(lines)) == 12
+    assert "warning: kept 2 sidecar files that showtell did not write or that changed since" in replaced.stderr
+    assert [(noise_images / name).read_text() for name in ("03.txt", "04.txt", "05.txt")] == [
+        *("my own words", "my better words", "a dog\n")
+    ]
 
 
 def test_an_incomplete_last_line_is_removed_and_reported(showtell, command, tmp_path):
@@ -92,6 +98,8 @@ def test_ctrl_c_completes_images_in_progress_and_prints_the_command_that_resumes
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background processes with SIGINT ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while not lines.exists() or lines.read_bytes().count(b"\n") < 20:
         assert process.poll() is None
@@ -194,26 +202,27 @@ def test_an_image_with_the_longest_possible_name_gets_a_sidecar_file(showtell, l
     assert longest.with_suffix(".txt").read_text() == "a dog\n"
 
 
-def test_temporary_files_of_a_killed_process_are_ignored(showtell, command, noise_images, tmp_path):
+def test_temporary_files_of_a_killed_process_are_ignored_and_removed(showtell, command, noise_images, tmp_path):
     (noise_images / "05.png").unlink()
-    program = """
-import os, signal, sys
-from showtell.utils.files import atomic_write
-
-for name in ("00.txt", "00.png"):
-    if os.fork() == 0:
-        with atomic_write(os.path.join(sys.argv[1], name)) as temporary:
-            temporary.write_bytes(b"half a")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
-"""
-    subprocess.run([sys.executable, "-c", program, str(noise_images)], check=True)
-    assert len(list(noise_images.glob(".00.*"))) == 2
+    leave_temporary_file(noise_images / "00.png")
     lines = tmp_path / "captions.jsonl"
-    showtell(*command, "--sidecar", "--jsonl", lines)
+    showtell(*command, "--jsonl", lines)
     assert len(read_json_lines(lines)) == 11
     assert all(record["caption"] == "a dog" for record in read_json_lines(lines))
+    assert list(noise_images.glob(".00.*"))
+    showtell(*command, "--jsonl", lines, "--sidecar")
+    assert not list(noise_images.glob(".00.*"))
     assert sorted(path.name for path in noise_images.glob("[!.]*.txt")) == [f"{n:02}.txt" for n in range(12) if n != 5]
+
+
+def test_a_spreadsheet_safe_table_is_resumed(showtell, command, noise_images, tmp_path, monkeypatch):
+    (noise_images / "00.png").rename(noise_images / "=1+1.png")
+    monkeypatch.chdir(noise_images)
+    table = tmp_path / "captions.csv"
+    command = ["caption", "=1+1.png", "--model", command[-1], "--csv", table, "--spreadsheet-safe"]
+    showtell(*command)
+    assert table.read_text().splitlines()[1].startswith("'=1+1.png,a dog,")
+    assert "skipped 1 of 1 image" in showtell(*command).stderr
 
 
 def test_a_caption_that_needs_review_is_printed_instead_of_written_to_a_sidecar_file(showtell, tmp_path):

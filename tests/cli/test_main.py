@@ -26,6 +26,7 @@ def test_errors_are_one_line_for_any_file_name(showtell, tmp_path):
         (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
         (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size (2), not 3"),
         (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv are the same file, out"),
+        (["caption", PHOTO, "--spreadsheet-safe"], "--spreadsheet-safe has no effect without --csv"),
         (["caption", PHOTO, "--n-best", 2, "--csv", "out"], "--csv and --sidecar hold one caption per image"),
         (["caption", "https://example.org/a.jpg"], "https://example.org/a.jpg: URLs, .tar and"),
         (["info", "nowhere"], "no such bundle"),

@@ -1,11 +1,14 @@
 """Captions in JSON Lines and CSV."""
 
+import csv
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from showtell.errors import CaptionFileError, ConfigurationError
 from showtell.outputs import CsvTable, JsonLines
+from showtell.outputs.csv_table import _escape_formula, _unescape_formula
 
 RECORDS = [
     {"path": "a.jpg", "caption": 'a "dog", running', "confidence": 0.25, "needs_review": True},
@@ -82,8 +85,65 @@ def test_a_file_with_other_content_is_rejected_and_not_changed(tmp_path, kind, c
     with pytest.raises(CaptionFileError, match="choose another file"):
         kind(path)
     assert path.read_bytes() == content
+    with pytest.raises(CaptionFileError, match="--overwrite does not replace it"):
+        kind(path, overwrite=True)
+    assert path.read_bytes() == content
     with pytest.raises(ConfigurationError, match="not a file"):
         kind(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (JsonLines, b'{"path": "a.jpg", "caption": "a dog", "split": "train"}\n'),
+        (JsonLines, b'{"path": "a.jpg"}\n'),
+        (CsvTable, b"path,caption\na.jpg,a dog\n"),  # a caption file for training
+        (CsvTable, b"path,caption,confidence,needs_review,error,notes\na.jpg,a dog,,,,my own\n"),
+    ],
+)
+def test_files_with_data_of_others_are_continued_but_not_replaced(tmp_path, kind, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(CaptionFileError, match="--overwrite does not replace it; remove it, or choose another file"):
+        kind(path, overwrite=True)
+    kind(path)
+    assert path.read_bytes() == content
+
+
+def test_a_reordered_table_is_replaced_by_one_with_the_usual_columns(tmp_path):
+    path = tmp_path / "captions.csv"
+    path.write_text("caption,path,confidence,needs_review,error\na dog,a.jpg,,,\n")
+    CsvTable(path, overwrite=True).add({"path": "a.jpg", "caption": "a cat"})
+    assert path.read_text() == "path,caption,confidence,needs_review,error\na.jpg,a cat,,,\n"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "'=", "''@"])
+def test_a_spreadsheet_safe_table_has_no_formulas_and_is_continued(tmp_path, start):
+    path, image = tmp_path / "captions.csv", f"{start}cmd|' /C calc'!A0.jpg"
+    records = [
+        {"path": image, "caption": f"{start}a dog", "confidence": 0.5},
+        {"path": f"{start}b", "error": f"{start}no such file"},
+    ]
+    for _ in range(2):
+        table = CsvTable(path, spreadsheet_safe=True)
+        for record in records:
+            table.add(record)
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 3 and rows[1] == [f"'{image}", f"'{start}a dog", "0.5", "", ""]
+    assert CsvTable(path, spreadsheet_safe=True).has(image)
+
+
+@given(cell=st.text(st.sampled_from("'=+-@\t\r\n\uff1da"), max_size=6))
+def test_escaping_of_formulas_can_be_undone(cell):
+    escaped = _escape_formula(cell)
+    assert _unescape_formula(escaped) == cell and not escaped.startswith(tuple("=+-@\t\r\n"))
+
+
+def test_other_cells_are_written_as_they_are(tmp_path):
+    for safe in (True, False):
+        CsvTable(tmp_path / f"{safe}.csv", spreadsheet_safe=safe).add({"path": "a-b='c'.jpg", "caption": "'tis a dog"})
+    assert (tmp_path / "True.csv").read_bytes() == (tmp_path / "False.csv").read_bytes()
 
 
 def test_a_table_edited_by_a_user_keeps_its_columns(tmp_path):
@@ -95,3 +155,9 @@ def test_a_table_edited_by_a_user_keeps_its_columns(tmp_path):
     table.add({"path": "a.jpg", "caption": "a dog"})
     table.add({"path": "b.jpg", "caption": "a dog", "confidence": 0.5})
     assert path.read_bytes() == content + b"\na dog,b.jpg,\n"
+
+
+def test_a_carriage_return_in_a_file_name_does_not_end_a_row(tmp_path):
+    path = tmp_path / "captions.csv"
+    CsvTable(path).add({"path": "a\r.jpg", "caption": "a dog"})
+    assert CsvTable(path).has("a\r.jpg")

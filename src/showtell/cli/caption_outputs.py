@@ -27,6 +27,7 @@ class OutputOptions:
     as_json: bool = False
     jsonl: Path | None = None
     csv: Path | None = None
+    spreadsheet_safe: bool = False
     sidecar: bool = False
     overwrite: bool = False
     annotate: Path | None = None
@@ -41,6 +42,8 @@ class OutputOptions:
             raise ConfigurationError("--font has no effect without --annotate or --attention; add one of them")
         if self.jsonl and self.csv and self.jsonl.resolve() == self.csv.resolve():
             raise ConfigurationError(f"--jsonl and --csv are the same file, {self.csv}; choose two files")
+        if self.spreadsheet_safe and not self.csv:
+            raise ConfigurationError("--spreadsheet-safe has no effect without --csv; add it")
         if n_best > 1 and (self.csv or self.sidecar) and not self.jsonl:
             raise ConfigurationError(
                 "--csv and --sidecar hold one caption per image; add --jsonl for --n-best captions"
@@ -82,7 +85,7 @@ class OutputOptions:
         if self.jsonl:
             outputs.append(JsonLines(self.jsonl, self.overwrite))
         if self.csv:
-            outputs.append(CsvTable(self.csv, self.overwrite))
+            outputs.append(CsvTable(self.csv, self.overwrite, self.spreadsheet_safe))
         outputs.append(PrintedJson() if self.as_json else PrintedText(with_paths, only_needs_review=self.is_resumable))
         return outputs
 
@@ -91,7 +94,7 @@ class OutputOptions:
         if not self.is_resumable:
             return "use --jsonl FILE to make a run resumable"
         if self.overwrite and self.sidecar:
-            return "the same command starts over, because --overwrite replaces all sidecar files"
+            return "the same command starts over, because of --overwrite"
         command = shlex.join(["showtell", *(word for word in sys.argv[1:] if word != "--overwrite")])
         return f"{'choose a new folder for the images and ' if self.draws else ''}resume with: {command}"
 

@@ -62,7 +62,14 @@ def caption(
         bool, typer.Option("--sidecar", help="Write captions to NAME.txt next to each image instead of printing them.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of --jsonl, --csv and --sidecar.")
+        bool,
+        typer.Option("--overwrite", help="Replace the files of --jsonl, --csv and --sidecar that showtell wrote."),
+    ] = False,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet-safe", help="Put ' in front of CSV cells that a spreadsheet may take for a formula."
+        ),
     ] = False,
     annotate: Annotated[
         Path | None,
@@ -88,7 +95,17 @@ def caption(
     options = decoding.search_options(captioner)
     if min_confidence is not None:
         check_confidence(captioner, min_confidence, options)
-    outputs = OutputOptions(as_json, jsonl, csv, sidecar, overwrite, annotate, attention, font)
+    outputs = OutputOptions(
+        as_json=as_json,
+        jsonl=jsonl,
+        csv=csv,
+        spreadsheet_safe=spreadsheet_safe,
+        sidecar=sidecar,
+        overwrite=overwrite,
+        annotate=annotate,
+        attention=attention,
+        font=font,
+    )
     outputs.check(captioner.has_attention, n_best)
     path_list = list(read_paths(paths))
     images = _find_images(path_list, recursive)
@@ -102,7 +119,8 @@ def caption(
     job = CaptionJob(captioner, images, opened, options, min_confidence)
     if job.skipped:
         total = plural(len(images), "image")
-        logger.info("skipped %d of %s: already captioned; use --overwrite to replace the captions", job.skipped, total)
+        hint = "" if overwrite else "; use --overwrite to replace the captions"
+        logger.info("skipped %d of %s: already captioned%s", job.skipped, total, hint)
     # A progress bar is not needed if the captions are printed on the terminal.
     is_quiet = outputs.is_resumable or (sys.stderr.isatty() and not sys.stdout.isatty() and not is_single_image)
     _run(job, show_progress=is_quiet)

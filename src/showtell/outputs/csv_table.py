@@ -3,13 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from showtell.outputs.line_file import LineFile
 from showtell.outputs.records import Record
+
+# The beginning of a cell that a spreadsheet may take for a formula
+# (https://owasp.org/www-community/attacks/CSV_Injection), after any number of apostrophes.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 class CsvTable(LineFile):
@@ -17,12 +22,18 @@ class CsvTable(LineFile):
 
     Users may add columns, and remove or reorder columns except for `path` and `caption`. A last line without a line
     break is kept if it has all columns, because some editors do not end the last line.
+
+    Args:
+        path: the file; created if missing.
+        overwrite: replace a file that this class wrote, instead of continuing it.
+        spreadsheet_safe: put an apostrophe in front of cells that a spreadsheet may take for a formula. A file must be
+            continued with the same value.
     """
 
     COLUMNS = ("path", "caption", "confidence", "needs_review", "error")
 
-    def __init__(self, path: Path, overwrite: bool = False):
-        self._columns = list(self.COLUMNS)
+    def __init__(self, path: Path, overwrite: bool = False, spreadsheet_safe: bool = False):
+        self._spreadsheet_safe = spreadsheet_safe
         super().__init__(path, overwrite)
 
     def _header(self) -> bytes:
@@ -30,9 +41,14 @@ class CsvTable(LineFile):
 
     def _line(self, record: Record) -> bytes:
         values = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in record.items()}
-        return _row([values.get(name, "") for name in self._columns])
+        cells = [str(values.get(name, "")) for name in self._columns]
+        return _row(map(_escape_formula, cells) if self._spreadsheet_safe else cells)
+
+    def _is_own(self, record: Record) -> bool:
+        return tuple(record) == self.COLUMNS
 
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:
+        self._columns = list(self.COLUMNS)
         header = self._header()
         if content != header and header.startswith(content):
             return
@@ -49,14 +65,23 @@ class CsvTable(LineFile):
             for row in rows:
                 if b"\n" not in content[end:] and len(row) < len(self._columns):
                     return
-                record = {"path": "", **dict(zip(self._columns, row, strict=False))}
+                cells = map(_unescape_formula, row) if self._spreadsheet_safe else row
+                record = {"path": "", **dict(zip(self._columns, cells, strict=False))}
                 yield cast("Record", record), (end := ends[rows.line_num - 1])
         except csv.Error:
             if b"\n" in content[end:]:
                 raise self._invalid_line(rows.line_num) from None
 
 
-def _row(values: Sequence[Any]) -> bytes:
+def _escape_formula(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _unescape_formula(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _row(values: Iterable[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    csv.writer(text).writerow(values)  # with another line terminator, Python 3.11 would not quote a carriage return
+    return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogateescape")

@@ -18,6 +18,9 @@ class JsonLines(LineFile):
     def _line(self, record: Record) -> bytes:
         return json.dumps(record).encode() + b"\n"
 
+    def _is_own(self, record: Record) -> bool:
+        return record.keys() <= Record.__annotations__.keys() and ("caption" in record) != ("error" in record)
+
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:
         end = 0
         for number, line in enumerate(content.splitlines(keepends=True), 1):

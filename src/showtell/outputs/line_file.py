@@ -21,7 +21,7 @@ class LineFile(ResumableOutput):
 
     Args:
         path: the file; created if missing.
-        overwrite: replace an existing file instead of continuing it.
+        overwrite: replace a file that this class wrote, instead of continuing it.
 
     Attributes:
         path: the file.
@@ -29,7 +29,7 @@ class LineFile(ResumableOutput):
 
     Raises:
         ConfigurationError: if the path exists and is not a file.
-        CaptionFileError: if the file was not written by this class; it stays unchanged.
+        CaptionFileError: if the file has other content; it stays unchanged.
     """
 
     def __init__(self, path: Path, overwrite: bool = False):
@@ -38,7 +38,10 @@ class LineFile(ResumableOutput):
         self.path = path
         self._captioned: set[str] = set()
         self._errors: dict[str, str] = {}
-        content = path.read_bytes() if path.exists() and not overwrite else b""
+        content = path.read_bytes() if path.exists() else b""
+        if overwrite:
+            self._require_own(content)
+            content = b""
         end = 0
         for record, record_end in self._read(content):
             end = record_end
@@ -70,6 +73,18 @@ class LineFile(ResumableOutput):
             file.write(self._line(record))
         self._remember(record)
 
+    def _require_own(self, content: bytes) -> None:
+        """Raise CaptionFileError unless this class wrote a file, so that other data are never replaced."""
+        try:
+            is_own = all(record is None or self._is_own(record) for record, _ in self._read(content))
+        except CaptionFileError:
+            is_own = False
+        if not is_own:
+            raise CaptionFileError(
+                f"{self.path}: not written by `showtell caption`, so --overwrite does not replace it; remove it, or "
+                "choose another file"
+            )
+
     def _remember(self, record: Record) -> None:
         if record.get("caption"):
             self._captioned.add(record["path"])
@@ -88,6 +103,10 @@ class LineFile(ResumableOutput):
     @abstractmethod
     def _line(self, record: Record) -> bytes:
         """Return a record as a line of the file."""
+
+    @abstractmethod
+    def _is_own(self, record: Record) -> bool:
+        """Return whether the keys of an existing record are those that this class writes."""
 
     @abstractmethod
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:

@@ -1,14 +1,24 @@
 """Captions in sidecar files next to the images."""
 
+import hashlib
+import logging
 import os
+import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from showtell.errors import ConfigurationError
 from showtell.inference.caption import Caption
 from showtell.outputs.output import ResumableOutput
 from showtell.outputs.records import Record
-from showtell.utils.files import atomic_write
+from showtell.utils.files import atomic_write, remove_abandoned_files, with_filename
+from showtell.utils.text import plural
+
+RECORD_NAME = ".showtell-sidecars"
+_MAX_BYTES = 1_000_000  # larger files are not captions
+
+logger = logging.getLogger(__name__)
 
 
 class Sidecars(ResumableOutput):
@@ -16,29 +26,36 @@ class Sidecars(ResumableOutput):
 
     A caption that needs review is not written, because a text file cannot mark it.
 
+    A text does not tell who wrote it. Each folder therefore has a record, the hidden file RECORD_NAME, with one line
+    per sidecar file that was written: the fingerprint of its name and content. An edited file differs from its
+    fingerprint.
+
     Args:
         images: the paths of all images. If several have the same sidecar file, it belongs to the first one.
-        overwrite: replace existing files.
+        overwrite: replace existing files whose name and content are in the record. Log a warning about others.
     """
 
     is_per_image = True
 
     def __init__(self, images: Iterable[str], overwrite: bool = False):
-        self._overwrite = overwrite
         self._owners: dict[Path, str] = {}
         for path in images:
             self._owners.setdefault(_sidecar(path), path)
-        self._written: set[Path] = set()
+        for folder in {sidecar.parent for sidecar in self._owners}:
+            remove_abandoned_files(folder)
+        self._replaceable = _find_recorded(self._owners) if overwrite else set()
+        if overwrite:
+            self._warn_about_kept_files()
 
     def has(self, path: str) -> bool:
-        """Return whether the sidecar file of this image exists, no matter which program wrote it."""
+        """Return whether the sidecar file of this image exists and is not to be replaced."""
         sidecar = _sidecar(path)
         if sidecar == Path(path) or self._owners[sidecar] != path:
             return False
-        return sidecar in self._written or (not self._overwrite and os.path.lexists(sidecar))
+        return sidecar not in self._replaceable and os.path.lexists(sidecar)
 
     def add(self, record: Record, captions: Sequence[Caption] = ()) -> None:
-        """Write the sidecar file of an image unless it exists.
+        """Write the sidecar file of an image, unless it exists and is not to be replaced.
 
         Raises:
             ConfigurationError: if the file would replace the image itself or the sidecar file of another image.
@@ -53,10 +70,53 @@ class Sidecars(ResumableOutput):
             )
         if self.has(path):
             return
+        content = (record["caption"] + "\n").encode()
+        _append_to_record(sidecar, content)
         with atomic_write(sidecar) as temporary:
-            temporary.write_text(record["caption"] + "\n", encoding="utf-8")
-        self._written.add(sidecar)
+            temporary.write_bytes(content)
+        self._replaceable.discard(sidecar)
+
+    def _warn_about_kept_files(self) -> None:
+        kept = [path for path in self._owners if path not in self._replaceable and os.path.lexists(path)]
+        if kept:
+            logger.warning(
+                "kept %s that showtell did not write or that changed since, such as %s; remove them to replace them",
+                plural(len(kept), "sidecar file"),
+                kept[0],
+            )
 
 
 def _sidecar(path: str) -> Path:
     return Path(path).with_suffix(".txt")
+
+
+def _fingerprint(sidecar: Path, content: bytes) -> bytes:
+    return hashlib.sha256(os.fsencode(sidecar.name) + b"\0" + content).hexdigest()[:32].encode()
+
+
+def _append_to_record(sidecar: Path, content: bytes) -> None:
+    """Record a sidecar file before it is written. If it is then not written, the line matches no file."""
+    path = sidecar.with_name(RECORD_NAME)
+    with with_filename(path), open(path, "ab") as file:
+        file.write(_fingerprint(sidecar, content) + b"\n")
+
+
+def _find_recorded(sidecars: Iterable[Path]) -> set[Path]:
+    """Return the sidecar files whose present content showtell wrote."""
+    records: dict[Path, frozenset[bytes]] = {}
+    for folder in {sidecar.parent for sidecar in sidecars}:
+        with suppress(OSError):
+            records[folder] = frozenset((folder / RECORD_NAME).read_bytes().split(b"\n"))
+    return {sidecar for sidecar in sidecars if _is_recorded(sidecar, records.get(sidecar.parent, frozenset()))}
+
+
+def _is_recorded(sidecar: Path, record: frozenset[bytes]) -> bool:
+    try:
+        info = sidecar.lstat()
+        if stat.S_ISDIR(info.st_mode):
+            return True  # the attempt to replace it reports an error
+        if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_BYTES:
+            return False
+        return _fingerprint(sidecar, sidecar.read_bytes()) in record
+    except OSError:
+        return False
