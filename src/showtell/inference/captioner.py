@@ -136,15 +136,27 @@ class Captioner:
     def caption_batch(self, sources: Sequence[ImageSource], options: SearchOptions) -> list[CaptionResult]:
         """Caption a small batch of images in the calling thread; `caption` does so in several threads."""
         contents = [read_source(source) for source in sources]
-        loaded = [self._load_image(content) for content in contents]
-        readable = [pixels for pixels in loaded if not isinstance(pixels, ImageError)]
+        results = self.caption_decoded(contents, [self._load_image(content) for content in contents], options)
+        return [replace(result, source=source) for source, result in zip(sources, results, strict=True)]
+
+    def caption_decoded(
+        self, sources: Sequence[ImageSource], decoded: Sequence[list[np.ndarray] | ImageError], options: SearchOptions
+    ) -> list[CaptionResult]:
+        """Caption a small batch of decoded images in the calling thread.
+
+        Args:
+            sources: the images, to be stored in the results.
+            decoded: for each image, its pixels (size, size, 3) uint8 for each of `preprocesses`, or its error.
+            options: decoding options.
+        """
+        readable = [pixels for pixels in decoded if not isinstance(pixels, ImageError)]
         images = [np.stack(pixels) for pixels in zip(*readable, strict=True)]
         hypotheses = iter(self._decode(images, options) if images else [])
         return [
             CaptionResult(source, error=pixels)
             if isinstance(pixels, ImageError)
-            else CaptionResult(source, tuple(self._caption(content, *pair) for pair in next(hypotheses)))
-            for source, content, pixels in zip(sources, contents, loaded, strict=True)
+            else CaptionResult(source, tuple(self._caption(source, *pair) for pair in next(hypotheses)))
+            for source, pixels in zip(sources, decoded, strict=True)
         ]
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:

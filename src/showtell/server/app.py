@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Security
@@ -16,13 +15,13 @@ from showtell.server.admission import AdmissionMiddleware, ServingState
 from showtell.server.batching import Batcher
 from showtell.server.browser_access import BrowserAccessMiddleware
 from showtell.server.context import ServerContext
+from showtell.server.decode_pool import DecodePool
 from showtell.server.metrics import Metrics, MetricsMiddleware
 from showtell.server.responses import EXCEPTION_HANDLERS, JsonErrorsMiddleware
 from showtell.server.routes import captions, monitoring, pages
 from showtell.server.schemas import ErrorResponse
 from showtell.server.security import SecurityHeadersMiddleware, bearer
 from showtell.server.settings import ServerSettings
-from showtell.server.uploads import reject_reason
 
 _PROTECTED_ROUTERS = (captions.router, monitoring.metrics_router)
 _PUBLIC_ROUTERS = (monitoring.health_router, pages.router)
@@ -54,7 +53,8 @@ def create_app(captioner: Captioner, settings: ServerSettings | None = None) -> 
     settings = settings or ServerSettings()
     state = ServingState()
     metrics = Metrics(state)
-    batcher = Batcher(captioner, partial(reject_reason, settings=settings), metrics.batch_images.observe)
+    decoders = DecodePool(captioner.preprocesses, settings)
+    batcher = Batcher(captioner, decoders, metrics.batch_images.observe)
     app = FastAPI(
         title="showtell",
         description="Image captions, offline. [Caption images in the browser](/)",

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from showtell.errors import ConfigurationError
 
@@ -20,6 +20,8 @@ class ServerSettings:
         max_body_bytes: maximum size of a request body, in bytes.
         max_files: maximum number of images per request.
         max_pixels: maximum number of pixels per image.
+        decode_seconds: maximum processor time to decode an image, in seconds.
+        decode_bytes: maximum memory to decode an image, in bytes. Only Linux enforces it.
         max_beam_size: maximum beam width, and maximum number of captions per image.
         timeout: maximum duration of a request, in seconds.
         max_requests_in_flight: maximum number of caption requests in flight, including those still being received.
@@ -36,6 +38,8 @@ class ServerSettings:
     max_body_bytes: int = 32 * MEGABYTE
     max_files: int = 16
     max_pixels: int = 50 * MEGAPIXEL
+    decode_seconds: float = 5.0
+    decode_bytes: int = 500 * MEGABYTE
     max_beam_size: int = 10
     timeout: float = 30.0
     max_requests_in_flight: int = 64
@@ -44,10 +48,9 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        limits = ("max_body_bytes", "max_files", "max_pixels", "max_beam_size", "timeout", "max_requests_in_flight")
-        for name in limits:
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"server setting {name} must be greater than 0, not {getattr(self, name)}")
+        for name, value in asdict(self).items():
+            if isinstance(value, int | float) and not value > 0:
+                raise ConfigurationError(f"server setting {name} must be greater than 0, not {value}")
         if self.token is not None and (not self.token.isascii() or len(self.token.split()) != 1):
             raise ConfigurationError("the token must be one word of ASCII characters, without spaces")
         for host in self.allow_hosts or ():

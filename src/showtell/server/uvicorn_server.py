@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 import time
 from types import FrameType
 
@@ -17,14 +18,14 @@ from showtell.server.settings import ServerSettings, restrict_hosts
 
 logger = logging.getLogger(__name__)
 
-# Seconds after the request timeout for clients to receive their response.
+# Seconds after the request timeout until the server has exited. Clients have half of them to receive their response.
 GRACE_SECONDS = 2
 
 
 class GracefulServer(uvicorn.Server):
     """A server that stops in two steps: it finishes the requests in flight and rejects new ones, then it exits.
 
-    A second signal exits immediately.
+    It exits at the latest GRACE_SECONDS after the request timeout, and immediately on a second signal.
     """
 
     def __init__(self, config: uvicorn.Config, state: ServingState, timeout: float, url: str):
@@ -44,7 +45,10 @@ class GracefulServer(uvicorn.Server):
         if self._state.is_stopping:
             os._exit(128 + sig)  # a normal exit would wait for the images in progress
         self._state.is_stopping = True
-        self._exit_time = time.monotonic() + self._timeout + GRACE_SECONDS
+        self._exit_time = time.monotonic() + self._timeout + GRACE_SECONDS / 4
+        exit_timer = threading.Timer(self._timeout + GRACE_SECONDS, os._exit, (0,))
+        exit_timer.daemon = True
+        exit_timer.start()
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to exit. uvicorn calls this ten times per second."""
@@ -76,7 +80,7 @@ def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) 
         log_level="error",  # uvicorn warns of each invalid request
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS // 2,
     )
     GracefulServer(config, app.state.context.state, settings.timeout, _url(listener)).run([listener])
 

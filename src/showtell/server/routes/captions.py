@@ -90,7 +90,9 @@ async def _caption(
     form: CaptionForm, options: SearchOptions, context: ServerContext, deadline: float
 ) -> list[CaptionResult]:
     """Caption the files of a request. Raises HTTPException if the deadline passes or the model fails."""
-    futures = [asyncio.wrap_future(context.batcher.submit(await upload.read(), options)) for upload in form.files]
+    futures = [
+        asyncio.wrap_future(context.batcher.submit(await upload.read(), options, deadline)) for upload in form.files
+    ]
     try:
         async with asyncio.timeout_at(deadline):
             return await asyncio.gather(*futures)
