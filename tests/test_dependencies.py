@@ -23,7 +23,6 @@ EXTRAS = {
 }
 NOT_IMPORTED = {
     "fastapi-swagger",  # the server sends its files of Swagger UI
-    "python-multipart",  # FastAPI imports it to read uploaded files
     "tf2onnx",  # Keras imports it to export a model
 }
 NAMES = {"tensorflow": "tensorflow"}  # of the two distributions with this module, either may be installed

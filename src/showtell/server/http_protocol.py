@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+from http import HTTPStatus
 
 import h11
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from showtell.server.responses import CLOSE_CONNECTION, error_response, excerpt
 from showtell.server.security import SECURITY_HEADERS
@@ -82,7 +83,7 @@ class JsonErrorProtocol(H11Protocol):
         response = error_response(status, message, SECURITY_HEADERS | CLOSE_CONNECTION)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         for event in (
-            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
+            h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()),
             h11.Data(data=b"" if is_head else bytes(response.body)),
             h11.EndOfMessage(),
         ):
