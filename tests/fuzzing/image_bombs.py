@@ -34,6 +34,7 @@ from showtell.images import Preprocess
 
 MAX_BYTES = 32_000_000
 SIDE = 13_000  # an image of this width and height is just below the pixel limit
+LARGE = 10_500  # an image of this width and height with four bytes per pixel takes 440 MB
 BOMBS: dict[str, Callable[[], bytes]] = {}
 
 
@@ -212,6 +213,42 @@ def jpeg_cmyk_progressive() -> bytes:
     return jpeg(_resized(segments, SIDE, SIDE), scans)
 
 
+@_bomb
+def jpeg_refinement_scans() -> bytes:
+    """80 refinement scans with runs of empty blocks: each coefficient is visited in each scan."""
+    segments, _ = split_jpeg(zoo.encode(zoo.photo(64).convert("L"), "JPEG", progressive=True))
+    segments = _resized([segment for segment in segments if segment[1] != 0xC4], 12_000, 12_000)
+    run = jpeg_segment(0xC4, b"\x10\1" + bytes(15) + b"\xe0")  # the code 0 means 16,384 empty blocks or more
+    runs = 12_000 * 12_000 // 64 // 16_384 + 1
+    scan = jpeg_segment(0xDA, b"\1\1\0\1\x3f\x10") + bytes(runs * 15 // 8 + 1)
+    return jpeg([*segments, run], scan * 80 + b"\xff\xd9")
+
+
+@_bomb
+def jpeg_arithmetic() -> bytes:
+    """13,000 x 13,000 arithmetic-coded pixels; each restart interval, of one row, is decoded from zeros."""
+    return _arithmetic_jpeg(SIDE, 0xC9, jpeg_segment(0xDD, struct.pack(">H", SIDE // 8)), b"\3\1\0\2\0\3\0\0\x3f\0")
+
+
+@_bomb
+def jpeg_arithmetic_random() -> bytes:
+    """13,000 x 13,000 arithmetic-coded pixels from random data, with a restart after each block."""
+    return _arithmetic_jpeg(SIDE, 0xC9, jpeg_segment(0xDD, b"\0\1"), b"\3\1\0\2\0\3\0\0\x3f\0")
+
+
+def _arithmetic_jpeg(side: int, frame: int, extra: bytes, scan: bytes) -> bytes:
+    segments, _ = _small_jpeg(subsampling=0)
+    segments = _resized([segment for segment in segments if segment[1] != 0xC4], side, side)
+    segments = [segment[:1] + bytes([frame]) + segment[2:] if segment[1] == 0xC0 else segment for segment in segments]
+    generator = np.random.default_rng(0)
+    data = generator.integers(0, 255, (200_000, 8), np.uint8)
+    markers = np.tile(
+        np.frombuffer(b"".join(b"\xff" + bytes([0xD0 + number]) for number in range(8)), np.uint8), 25_000
+    )
+    scanned = np.concatenate([data, markers.reshape(-1, 2)], axis=1).tobytes()
+    return jpeg([*segments, extra], jpeg_segment(0xDA, scan) + scanned * 15 + b"\xff\xd9")
+
+
 # PNG
 
 
@@ -285,9 +322,27 @@ def png_vast_transparent_palette() -> bytes:
     return png(header, *palette, png_chunk(b"IDAT", zeros(SIDE * (SIDE + 1))))
 
 
-def _vast_png(bits: int, colour: int, bytes_per_pixel: float, interlace: int = 0) -> bytes:
-    size = int(SIDE * (SIDE * bytes_per_pixel + 1)) + 30 * SIDE * interlace
-    return png(png_header(SIDE, SIDE, bits, colour, interlace), png_chunk(b"IDAT", zeros(size)))
+def _vast_png(bits: int, colour: int, bytes_per_pixel: float, interlace: int = 0, side: int = SIDE) -> bytes:
+    size = int(side * (side * bytes_per_pixel + 1)) + 30 * side * interlace
+    return png(png_header(side, side, bits, colour, interlace), png_chunk(b"IDAT", zeros(size)))
+
+
+@_bomb
+def png_large_rgba() -> bytes:
+    """10,500 x 10,500 pixels with transparency."""
+    return _vast_png(8, 6, 4, side=LARGE)
+
+
+@_bomb
+def png_large_rgba_16_bits() -> bytes:
+    """10,500 x 10,500 pixels of 16 bits with transparency."""
+    return _vast_png(16, 6, 8, side=LARGE)
+
+
+@_bomb
+def png_large_interlaced() -> bytes:
+    """10,500 x 10,500 interlaced pixels."""
+    return _vast_png(8, 6, 4, interlace=1, side=LARGE)
 
 
 @_bomb
@@ -403,6 +458,84 @@ def tiff_giant_tile() -> bytes:
 
 def _count(tiff: Tiff, content: bytes, tag: int = 279) -> TiffField:
     return tiff.field(tag, len(content))
+
+
+@_bomb
+def tiff_giant_tile_behind_unknown_types() -> bytes:
+    """A tile of 25,000 x 25,000 pixels; its sizes stand behind fields of the same tags with an unknown type."""
+    tiff, side = Tiff(), 25_008
+    content = zeros(side * side * 3)
+    tile = [
+        tiff.field(322, side),
+        tiff.field(323, side),
+        tiff.field(324, tiff.add(content)),
+        _count(tiff, content, 325),
+    ]
+    hidden = [part for field in tile for part in (TiffField(field.tag, 99, bytes(4)), field)]
+    return tiff.file(tiff.add_directory([*_tiff_fields(tiff, 256, 256, 8, samples=3), *hidden]))
+
+
+@_bomb
+def tiff_wide_fax() -> bytes:
+    """A row of 100 million pixels of 1 bit in fax compression, for which libtiff allocates tables."""
+    tiff = Tiff()
+    fields = [
+        tiff.field(256, 100_000_000),
+        tiff.field(257, 1),
+        tiff.field(258, 1, type_=3),
+        tiff.field(259, 4, type_=3),
+    ]
+    strip = [tiff.field(262, 0, type_=3), tiff.field(273, tiff.add(b"\x80")), tiff.field(278, 1), tiff.field(279, 1)]
+    return tiff.file(tiff.add_directory([*fields, *strip]))
+
+
+@_bomb
+def tiff_two_resolutions() -> bytes:
+    """Two resolutions of a million fractions each."""
+    tiff = Tiff()
+    values = tiff.add(_fill(struct.pack("<2I", 3, 7), 8_000_000))
+    strip = [tiff.field(273, 8), tiff.field(278, 1), tiff.field(279, 1)]
+    resolutions = [tiff.pointer(tag, 5, 1_000_000, values) for tag in (282, 283)]
+    return tiff.file(tiff.add_directory([*_tiff_fields(tiff, 1, 1), *strip, *resolutions, _END_PADDING]))
+
+
+_END_PADDING = TiffField(700, 1, bytes(8_000_000))
+
+
+@_bomb
+def tiff_large_rgba() -> bytes:
+    """10,500 x 10,500 pixels in 340 strips."""
+    return _large_tiff(4, 1)
+
+
+@_bomb
+def tiff_large_16_bits() -> bytes:
+    """10,500 x 10,500 grey pixels of 16 bits in 340 strips."""
+    return _large_tiff(1, 2)
+
+
+@_bomb
+def tiff_large_float() -> bytes:
+    """10,500 x 10,500 grey pixels of 32 bits in 340 strips."""
+    return _large_tiff(1, 4, [Tiff().field(339, 3, type_=3)])
+
+
+def _large_tiff(samples: int, bytes_per_sample: int, more: list[TiffField] | None = None) -> bytes:
+    tiff, rows = Tiff(), 32
+    strips = -(-LARGE // rows)
+    content = zeros(rows * LARGE * samples * bytes_per_sample)
+    fields = [
+        *_tiff_fields(tiff, LARGE, LARGE, 8, samples),
+        tiff.field(262, 2 if samples > 1 else 1, type_=3),
+        tiff.field(258, *[8 * bytes_per_sample] * samples, type_=3),
+        tiff.field(273, *[tiff.add(content)] * strips),
+        tiff.field(278, rows),
+        tiff.field(279, *[len(content)] * strips),
+        *([tiff.field(338, 2, type_=3)] if samples == 4 else []),
+        *(more or []),
+    ]
+    by_tag = {field.tag: field for field in fields}
+    return tiff.file(tiff.add_directory([by_tag[tag] for tag in sorted(by_tag)]))
 
 
 @_bomb
@@ -536,6 +669,19 @@ def bmp_vast_runs_of_4_bits() -> bytes:
 
 
 @_bomb
+def bmp_large_empty_runs() -> bytes:
+    """10,000 rows of one pixel and an end, at 10,000 pixels per row."""
+    return _bmp(10_000, 10_000, 8, 1, b"\1\1\0\0" * 10_000)
+
+
+@_bomb
+def bmp_large_runs_of_4_bits() -> bytes:
+    """10,000 x 10,000 pixels in runs, in 0.8 MB."""
+    row = b"\xff\x12" * 39 + b"\x37\x12\0\0"
+    return _bmp(10_000, 10_000, 4, 2, row * 10_000)
+
+
+@_bomb
 def bmp_vast_1_bit() -> bytes:
     """13,000 x 13,000 pixels of 1 bit."""
     return _bmp(SIDE, SIDE, 1, 0, bytes(SIDE * ((SIDE + 31) // 32 * 4)))
@@ -561,15 +707,25 @@ def webp_vast_canvas() -> bytes:
 @_bomb
 def webp_vast_lossless() -> bytes:
     """13,000 x 13,000 lossless pixels of one colour."""
+    return _lossless_webp(SIDE)
+
+
+@_bomb
+def webp_large_lossless() -> bytes:
+    """6,000 x 6,000 lossless pixels of one colour."""
+    return _lossless_webp(6000)
+
+
+def _lossless_webp(side: int) -> bytes:
     ((_, still), *_rest) = split_chunks(zoo.encode(Image.new("RGBA", (16, 16)), "WEBP", lossless=True)[12:])
-    bits = int.from_bytes(still[1:5], "little") & ~((1 << 28) - 1) | (SIDE - 1) << 14 | (SIDE - 1)
+    bits = int.from_bytes(still[1:5], "little") & ~((1 << 28) - 1) | (side - 1) << 14 | (side - 1)
     return webp(riff_chunk(b"VP8L", still[:1] + bits.to_bytes(4, "little") + still[5:] + bytes(100)))
 
 
 @_bomb
 def webp_unknown_chunks() -> bytes:
     """3.9 million unknown chunks."""
-    ((kind, still), *_rest) = split_chunks(zoo.encode(zoo.photo(32), "WEBP")[12:])
+    ((kind, still), *_rest) = split_chunks(zoo.encode(Image.new("RGB", (32, 24)), "WEBP")[12:])
     return webp(webp_header(32, 24), riff_chunk(kind, still), _fill(riff_chunk(b"junk")))
 
 
@@ -584,7 +740,7 @@ def webp_frames() -> bytes:
 @_bomb
 def webp_exif_fractions() -> bytes:
     """EXIF whose orientation consists of 3.8 million fractions."""
-    ((kind, still), *_rest) = split_chunks(zoo.encode(zoo.photo(32), "WEBP")[12:])
+    ((kind, still), *_rest) = split_chunks(zoo.encode(Image.new("RGB", (32, 24)), "WEBP")[12:])
     exif = riff_chunk(b"EXIF", _exif_fractions(30_000_000))
     return webp(webp_header(32, 24, 8), riff_chunk(kind, still), exif)
 
@@ -654,6 +810,12 @@ def _heif_grid(content: bytes, side: int, tiles: int, repeat: bool) -> bytes:
     return head(len(head(0)) + 8) + box(b"mdat", grid, data)
 
 
+def _shrink_declaration(content: bytes, side: int, declared: int) -> bytes:
+    size = b"ispe" + struct.pack(">III", 0, side, side)
+    assert size in content
+    return content.replace(size, b"ispe" + struct.pack(">III", 0, declared, declared))
+
+
 if features.check("avif"):
 
     @_bomb
@@ -665,6 +827,12 @@ if features.check("avif"):
     def avif_grid_of_one_tile() -> bytes:
         """13,000 x 13,000 pixels, a grid in which one tile is repeated."""
         return _heif_grid(_encode_avif(Image.new("RGB", (1000, 1000))), 1000, 13, repeat=True)
+
+    @_bomb
+    def avif_grid_with_flags() -> bytes:
+        """The grid, with flags in the box of its size."""
+        content = _heif_grid(_encode_avif(Image.new("RGB", (1000, 1000))), 1000, 13, repeat=False)
+        return content.replace(b"ispe\0\0\0\0", b"ispe\0\0\0\1")
 
     @_bomb
     def avif_items() -> bytes:
@@ -732,3 +900,15 @@ if find_spec("pillow_heif"):
     def heic_grid_of_one_tile() -> bytes:
         """13,000 x 13,000 pixels, a grid in which one tile is repeated."""
         return _heif_grid(_encode_heic(Image.new("RGB", (1000, 1000))), 1000, 13, repeat=True)
+
+    @_bomb
+    def heic_grid_with_flags() -> bytes:
+        """The grid, with flags in the box of its size."""
+        content = _heif_grid(_encode_heic(Image.new("RGB", (1000, 1000))), 1000, 13, repeat=False)
+        return content.replace(b"ispe\0\0\0\0", b"ispe\0\0\0\1")
+
+    @_bomb
+    def heic_grid_larger_than_declared() -> bytes:
+        """A grid of 13,000 x 13,000 pixels that is declared as 1,300 x 1,300."""
+        grid = _heif_grid(_encode_heic(Image.new("RGB", (1000, 1000))), 1000, 13, repeat=False)
+        return _shrink_declaration(grid, 13_000, 1300)

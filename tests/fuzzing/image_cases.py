@@ -1,23 +1,37 @@
 """Damaged image files of all supported formats."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import zoo
 from byte_mutator import mutate
+from image_mutators import mutate_structure
 from PIL import ExifTags, Image
 from runner import Case
 
 from showtell.images import Preprocess
 
+Damage = Callable[[bytes, np.random.Generator], bytes]
+
 
 def byte_case(folder: Path) -> Case:
     """Decode image files with damaged bytes."""
+    return _decoding_case(folder, mutate)
+
+
+def structure_case(folder: Path) -> Case:
+    """Decode image files with damaged parts."""
+    return _decoding_case(folder, mutate_structure)
+
+
+def _decoding_case(folder: Path, damage: Damage) -> Case:
     files = templates()
     preprocess = Preprocess()
 
     def case(generator: np.random.Generator) -> None:
-        content = mutate(files[generator.integers(len(files))], generator)
+        content = damage(files[generator.integers(len(files))], generator)
         (folder / "image").write_bytes(content)
         assert preprocess.load(content).shape == (224, 224, 3)
 
@@ -37,6 +51,11 @@ def templates() -> list[bytes]:
     Image.init()
     if "AVIF" in Image.SAVE:
         formats.append("AVIF")
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats.append("HEIF")
     return [
         *(zoo.encode(image, name, exif=exif) for name in formats),
         zoo.encode(image, "JPEG", progressive=True),

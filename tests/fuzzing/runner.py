@@ -61,6 +61,7 @@ class Kind:
 
 KINDS = {
     "image-bytes": Kind("images, damaged bytes", "image_cases", "byte_case", 20_000, 5, 500),
+    "images": Kind("images, damaged structure", "image_cases", "structure_case", 30_000, 5, 500),
     "image-bombs": Kind("image bombs", "image_bombs", "bomb_case", 65, 5, 500, hang_seconds=30),
     "captions": Kind("caption files", "caption_cases", "caption_case", 10_000, 5, 500),
     "bundle-bytes": Kind("bundles, damaged bytes", "bundle_byte_cases", "byte_case", 10_000, 10, 500),
