@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,7 +18,8 @@ from showtell.inference.caption import Caption, CaptionResult
 from showtell.inference.confidence import Calibration, mean_log_prob
 from showtell.inference.decoder_step import DecoderStep
 from showtell.inference.ensemble import Ensemble
-from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_session
+from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_bundle_model
+from showtell.inference.run_limits import limit_time
 from showtell.inference.search import Hypothesis, search
 from showtell.inference.search_options import SearchOptions
 from showtell.utils.iterables import batched
@@ -161,7 +163,8 @@ class Captioner:
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         """Decode captions for preprocessed images, one array (N, H, W, 3) uint8 for each of `preprocesses`."""
-        return self._search(self.encode(images), options)
+        with self._limit_time(images):
+            return self._search(self.encode(images), options)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return features (N, G, D) from the encoder of each bundle. `images` is the same as for `search`."""
@@ -191,13 +194,13 @@ class Captioner:
     @cached_property
     def step(self) -> DecoderStep:
         """The decoder, or the ensemble of decoders."""
-        steps = [_open_decoder(bundle) for bundle in self.bundles]
+        steps = [_open_decoder(bundle, len(self.vocabulary)) for bundle in self.bundles]
         return Ensemble(steps) if len(steps) > 1 else steps[0]
 
     @cached_property
     def _encoders(self) -> list[OnnxEncoder]:
         return [
-            OnnxEncoder(open_session(bundle.files["encoder.onnx"], threads=1), bundle.encoder)
+            OnnxEncoder(open_bundle_model(bundle.files["encoder.onnx"], "encoder.onnx"), bundle.encoder)
             for bundle in self.bundles
         ]
 
@@ -211,6 +214,11 @@ class Captioner:
     def _search(self, features: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         return search(self.step, features if len(features) > 1 else features[0], options)
 
+    def _limit_time(self, images: Sequence[np.ndarray]) -> AbstractContextManager[None]:
+        names = ("encoder.onnx", "decoder_start.onnx", "decoder_step.onnx")
+        model_bytes = sum(len(bundle.files[name]) for bundle in self.bundles for name in names)
+        return limit_time(len(images[0]), model_bytes)
+
     def _load_image(self, source: ImageSource) -> list[np.ndarray] | ImageError:
         """Decode an image once for each of `preprocesses`."""
         try:
@@ -222,8 +230,9 @@ class Captioner:
         self, images: Sequence[np.ndarray], options: SearchOptions
     ) -> Iterator[list[tuple[Hypothesis, np.ndarray | None]]]:
         """Yield the hypotheses of each image, each with the image's distances from the training data."""
-        features = self.encode(images)
-        results = self._search(features, options)
+        with self._limit_time(images):
+            features = self.encode(images)
+            results = self._search(features, options)
         distances: Sequence[np.ndarray | None] = [None] * len(results)
         if self.calibration is not None:
             distances = list(self.calibration.feature_clusters.distances(features[0]))
@@ -248,15 +257,18 @@ class Captioner:
         )
 
 
-def _open_decoder(bundle: Bundle) -> OnnxDecoderStep:
-    step = OnnxDecoderStep(
-        *(open_session(bundle.files[f"decoder_{part}.onnx"], threads=1) for part in ("start", "step"))
-    )
-    if step.vocabulary_size != (size := len(bundle.vocabulary)):
+def _open_decoder(bundle: Bundle, vocabulary_size: int) -> OnnxDecoderStep:
+    names = ("decoder_start.onnx", "decoder_step.onnx")
+    start, step = (open_bundle_model(bundle.files[name], name) for name in names)
+    decoder = OnnxDecoderStep(start, step, bundle.encoder.cells)
+    if decoder.vocabulary_size != vocabulary_size:
         raise BundleError(
-            f"the decoder has {step.vocabulary_size} tokens, but its vocabulary has {size}; export the bundle again"
+            f"the decoder has {decoder.vocabulary_size} tokens, but its vocabulary has {vocabulary_size}; export the "
+            "bundle again"
         )
-    return step
+    if decoder.has_attention != bundle.has_attention:
+        raise BundleError("has_attention of the bundle does not match its decoder; export the bundle again")
+    return decoder
 
 
 def _encode(encoder: OnnxEncoder, images: np.ndarray) -> np.ndarray:

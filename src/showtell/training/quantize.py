@@ -119,9 +119,9 @@ class _RecordingSession:
         self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
         self.feeds: list[dict[str, np.ndarray]] = []
 
-    def run(self, outputs: Sequence[str], feed: dict[str, np.ndarray]) -> Any:
+    def run(self, outputs: Sequence[str], feed: dict[str, np.ndarray], options: Any) -> Any:
         self.feeds.append(dict(feed))
-        return self._session.run(outputs, feed)
+        return self._session.run(outputs, feed, options)
 
 
 @contextmanager
