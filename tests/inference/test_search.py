@@ -455,7 +455,7 @@ WORDS = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
 )
 def test_sampled_words_follow_the_probabilities_of_the_options(choices, expected):
     number = 4000
-    options = SearchOptions(strategy="sample", n_best=number, seed=1, **choices)
+    options = SearchOptions(strategy="sample", n_best=number, max_length=4, seed=1, **choices)
     [found] = search(Sentences(WORDS), images(0), options)
     drawn = [text(hypothesis) for hypothesis in found]
     assert set(drawn) == set(expected)
@@ -470,7 +470,8 @@ def test_sampled_words_follow_the_probabilities_of_the_options(choices, expected
 def test_sampled_captions_follow_the_probabilities_of_the_model():
     number = 4000
     sets = [{"ab": 0.4, "ac": 0.2, "b": 0.3, "": 0.1}, {"dcba": 0.75, "dcab": 0.25}]
-    results = search(Sentences(*sets), images(0, 1), SearchOptions(strategy="sample", n_best=number, seed=2))
+    options = SearchOptions(strategy="sample", n_best=number, max_length=4, seed=2)
+    results = search(Sentences(*sets), images(0, 1), options)
     for known, line in zip(sets, texts(results), strict=True):
         for sentence, probability in known.items():
             assert line.count(sentence) / number == pytest.approx(probability, abs=0.03)
@@ -531,6 +532,19 @@ def test_a_model_that_returns_nan_is_refused():
         search(Recurrent(), np.full((1, 1, 6), np.nan, dtype=np.float32))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("strategy", ["beam", "greedy", "sample"])
+def test_a_model_with_one_invalid_log_probability_is_refused(strategy, value):
+    class Damaged(Recurrent):
+        def __call__(self, tokens, state):
+            log_probs, state = super().__call__(tokens, state)
+            log_probs[:, 5] = value
+            return log_probs, state
+
+    with pytest.raises(ShowtellError, match="NaN or infinity"):
+        search(Damaged(), random_images(2), SearchOptions(strategy=strategy, seed=0))
+
+
 def test_a_suppressed_token_must_be_in_the_vocabulary():
     with pytest.raises(ConfigurationError, match=r"below the vocabulary size 8.*\(8,\)"):
         search(Recurrent(vocabulary=8), random_images(1), SearchOptions(suppress_tokens=(8,)))
@@ -555,11 +569,15 @@ def test_search_does_not_change_the_state_of_the_model():
     ("choices", "message"),
     [
         ({"strategy": "best"}, "strategy must be"),
-        ({"beam_size": 0}, "beam_size must be 1 to 1000, not 0"),
+        ({"beam_size": 0}, "beam_size must be 1 to 200, not 0"),
+        ({"beam_size": 201}, "beam_size must be 1 to 200, not 201"),
         ({"n_best": 0, "strategy": "sample"}, "n_best must be 1 or more, not 0"),
         ({"beam_size": 3, "n_best": 4}, "n_best must be at most beam_size .3., not 4"),
         ({"strategy": "greedy", "n_best": 2}, "n_best must be 1 in greedy search, not 2"),
-        ({"max_length": 0}, "max_length must be 1 to 10000"),
+        ({"max_length": 0}, "max_length must be 1 to 1000"),
+        ({"max_length": 10**9}, "max_length must be 1 to 1000"),
+        ({"max_length": 101, "beam_size": 200}, "max_length must be at most 100 for 200 captions"),
+        ({"max_length": 501, "n_best": 40, "strategy": "sample"}, "max_length must be at most 500 for 40 captions"),
         ({"min_length": 21}, "min_length must be 0 to max_length .20., not 21"),
         ({"min_length": -1}, "min_length must be 0 to"),
         ({"length_penalty": -0.1}, "length_penalty must be 0"),

@@ -58,7 +58,7 @@ def search(step: DecoderStep, features: Any, options: SearchOptions | None = Non
 
     Raises:
         ConfigurationError: if `suppress_tokens` names an id outside the vocabulary.
-        ShowtellError: if the model returns NaN.
+        ShowtellError: if the model returns NaN or infinity.
     """
     options = options or SearchOptions()
     generator = np.random.default_rng(options.seed)
@@ -208,13 +208,16 @@ def _score(log_prob: Any, length: int, options: SearchOptions) -> Any:
 
 
 def _check(log_probs: np.ndarray, options: SearchOptions) -> None:
-    # A log-softmax spreads NaN over its whole row, so checking one column is enough.
-    if np.isnan(log_probs[:, END]).any():
-        raise ShowtellError("the model returned NaN: its weights or the image features are damaged")
     if max(options.suppress_tokens, default=UNK) >= (size := log_probs.shape[1]):
         raise ConfigurationError(
             f"suppress_tokens must contain ids below the vocabulary size {size}, not {options.suppress_tokens}"
         )
+
+
+def _check_best(log_probs: np.ndarray) -> None:
+    """Raise ShowtellError for a highest log-probability that is not a number; it is NaN if any of its row is."""
+    if not (log_probs < np.inf).all():
+        raise ShowtellError("the model returned NaN or infinity: its weights or the image features are damaged")
 
 
 def _propose(
@@ -223,12 +226,15 @@ def _propose(
     """Return the next tokens (N, K) that each row proposes, and their log-probabilities; `<pad>` means no token."""
     if options.strategy == "sample":
         processed = np.array(log_probs)
+        _check_best(processed.max(axis=1))
         process_logits(processed, tokens, options)
         drawn = _sample(processed, generator)
         return drawn, np.take_along_axis(log_probs, drawn, axis=1)
     process_logits(log_probs, tokens, options)
     # The whole beam may come from one row, in addition to the <end> of that row.
-    return _top_k(log_probs, 1 if options.strategy == "greedy" else width + 1)
+    proposed, terms = _top_k(log_probs, 1 if options.strategy == "greedy" else width + 1)
+    _check_best(terms[:, 0])
+    return proposed, terms
 
 
 def _rank(beams: _Beams, tokens: np.ndarray, log_probs: np.ndarray) -> _Candidates:

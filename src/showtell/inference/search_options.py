@@ -6,8 +6,10 @@ from typing import Any, Literal
 from showtell.errors import ConfigurationError
 from showtell.vocabulary import UNK
 
-MAX_BEAM_SIZE = 1000
-MAX_LENGTH = 10_000
+# Bounds of the time and memory of a search.
+MAX_BEAM_SIZE = 200
+MAX_LENGTH = 1000
+MAX_BEAM_TOKENS = 20_000
 
 Strategy = Literal["beam", "greedy", "sample"]
 
@@ -20,7 +22,8 @@ class SearchOptions:
         strategy: "beam" for beam search; "greedy" for the most likely token at each step; "sample" for random sampling.
         beam_size: beam width, the number of partial captions per image in beam search.
         n_best: captions per image: at most `beam_size` for "beam", one for "greedy", independent samples for "sample".
-        max_length: maximum caption length; longer captions are truncated and not `finished`.
+        max_length: maximum caption length; longer captions are truncated and not `finished`. At most 1000, and at most
+            20,000 tokens for all partial captions of an image.
         min_length: minimum caption length.
         length_penalty: alpha in score = log_prob / length ** alpha, where length includes `<end>`; 0 turns it off, 1
             ranks by the mean log-probability (the simpler form of Wu et al. 2016, https://arxiv.org/abs/1609.08144,
@@ -56,6 +59,11 @@ class SearchOptions:
     top_p: float = 1.0
     seed: int | None = None
 
+    @property
+    def rows(self) -> int:
+        """The number of captions that are decoded at the same time for each image."""
+        return {"beam": self.beam_size, "greedy": 1, "sample": self.n_best}.get(self.strategy, 1)
+
     def __post_init__(self) -> None:
         rules = [
             ("strategy", self.strategy in ("beam", "greedy", "sample"), 'must be "beam", "greedy" or "sample"'),
@@ -68,6 +76,11 @@ class SearchOptions:
             ),
             ("n_best", self.strategy != "greedy" or self.n_best == 1, "must be 1 in greedy search"),
             ("max_length", 1 <= self.max_length <= MAX_LENGTH, f"must be 1 to {MAX_LENGTH}"),
+            (
+                "max_length",
+                self.rows * self.max_length <= MAX_BEAM_TOKENS,
+                f"must be at most {MAX_BEAM_TOKENS // max(1, self.rows)} for {self.rows} captions at the same time",
+            ),
             ("min_length", 0 <= self.min_length <= self.max_length, f"must be 0 to max_length ({self.max_length})"),
             ("length_penalty", 0 <= self.length_penalty <= 100, "must be 0 (off) to 100"),
             ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= MAX_LENGTH, f"must be 0 (off) to {MAX_LENGTH}"),
