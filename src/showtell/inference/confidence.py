@@ -27,6 +27,8 @@ from showtell.utils.field_types import check_field_types
 
 # Captions with a lower confidence are marked as unsure.
 MIN_SURE = 0.5
+# Maximum of all numbers of a calibration, so that no product overflows.
+MAX_VALUE = 1e6
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Calibration:
         log_probs, distances = np.asarray(log_probs), np.asarray(distances)
         logits = self.weights[0] + self.weights[1] * log_probs + self.weights[2] * distances[..., 0]
         excess = np.maximum(0, distances[..., 1] - self.distance_threshold) / self.decay
-        confidence: np.ndarray = np.exp(-excess) / (1 + np.exp(-logits))
+        with np.errstate(over="ignore"):
+            confidence: np.ndarray = np.exp(-excess) / (1 + np.exp(-logits))
         return confidence
 
     def to_json(self) -> str:
@@ -107,12 +110,19 @@ class Calibration:
             if shapes != ((channels,), (channels,), (3,)):
                 raise ValueError(f"shapes {shapes} for features with {channels} channels")
             calibration = check_field_types(cls(**{**content, "feature_clusters": clusters, "weights": weights}))
-            numbers = (clusters.centre, clusters.clusters, weights, calibration.distance_threshold, calibration.decay)
-            if not all(np.isfinite(number).all() for number in numbers) or calibration.decay <= 0:
+            values = (
+                clusters.centre,
+                clusters.clusters,
+                weights,
+                calibration.distance_threshold,
+                1 / calibration.decay,
+            )
+            if not all((np.abs(value) <= MAX_VALUE).all() for value in values) or calibration.decay <= 0:
                 raise ValueError("values out of range")
             return calibration
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise BundleError(f"invalid calibration.json: {error!r}; calibrate the bundle again") from None
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            reason = repr(error)[:300]
+            raise BundleError(f"invalid calibration.json: {reason}; calibrate the bundle again") from None
 
 
 def directions(points: np.ndarray, origin: np.ndarray) -> np.ndarray:
