@@ -6,7 +6,7 @@ import json
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -183,6 +183,25 @@ def send(address, content):
     return response
 
 
+def trickle(address, start):
+    """Send bytes, and then one byte at a time until the server closes the connection; return the response."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=0.2) as connection:
+        connection.sendall(start)
+        response = b""
+        for _ in range(200):
+            try:
+                while data := connection.recv(65536):
+                    response += data
+                return response
+            except TimeoutError:
+                with suppress(ConnectionError):
+                    connection.sendall(b"x")
+            except ConnectionResetError:
+                return response
+    raise AssertionError("the server did not close the connection")
+
+
 def split_response(response):
     head, _, body = response.partition(b"\r\n\r\n")
     return int(head.split()[1]), head.lower(), body
@@ -218,13 +237,16 @@ def test_clients_that_expect_it_are_asked_to_continue_only_if_the_request_is_acc
     assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"413"]
 
 
-def test_an_incomplete_head_times_out(address):
+def test_connections_that_send_a_byte_now_and_then_are_closed(address):
+    long_body = request("POST / HTTP/1.1", "Content-Length: 1000")
     with ThreadPoolExecutor() as pool:
-        # Browsers open connections in advance, which must end without a response.
-        incomplete, empty = pool.map(partial(send, address), [b"GET / HTTP/1.1\r\nHost: local", b""])
-    status, _, body = split_response(incomplete)
-    assert status == 408 and json.loads(body)["error"].startswith("timed out: the request head was not complete")
-    assert empty == b""
+        head = pool.submit(trickle, address, b"GET / HTTP/1.1\r\nX: ")
+        body = pool.submit(trickle, address, long_body.replace(b"Connection: close\r\n", b""))
+        empty = pool.submit(send, address, b"")
+    status, _, content = split_response(head.result())
+    assert status == 408 and json.loads(content)["error"].startswith("timed out: the headers were not complete")
+    assert split_response(body.result())[0] == 405
+    assert empty.result() == b""  # browsers open connections in advance
 
 
 def test_a_connection_is_kept_open_between_requests(address):

@@ -14,10 +14,10 @@ DRAIN_SECONDS = 2
 
 
 class JsonErrorProtocol(H11Protocol):
-    """The HTTP protocol of uvicorn with JSON errors and a deadline for the head of a request.
+    """The HTTP protocol of uvicorn with JSON errors and a deadline for the next request of a connection.
 
-    Responses: 400, 431 or 501 if h11 cannot parse the request, 408 if its head is not complete within
-    `timeout_keep_alive` seconds of uvicorn's configuration.
+    Responses: 400, 431 or 501 if h11 cannot parse the request, 408 if its head is not complete in time. Unlike in
+    uvicorn, `timeout_keep_alive` also ends connections that send a byte now and then.
 
     If the server closed the connection while a client is still sending, the client's system would discard the response.
     After an error, the protocol therefore reads and discards data for up to DRAIN_SECONDS.
@@ -53,7 +53,7 @@ class JsonErrorProtocol(H11Protocol):
             self._reject(status, f"invalid HTTP request: {excerpt(str(error or msg).partition(': bytearray(')[0])}")
 
     def _update_head_deadline(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        if self.cycle is not None and not self.cycle.response_complete:
             self._cancel_head_deadline()
         elif self._head_deadline is None and not self._is_rejected:
             self._head_deadline = self.loop.call_later(self.timeout_keep_alive, self._end_incomplete_head)
@@ -64,18 +64,18 @@ class JsonErrorProtocol(H11Protocol):
             self._head_deadline = None
 
     def _end_incomplete_head(self) -> None:
-        is_empty = not self.conn.trailing_data[0]
-        if is_empty:  # browsers open connections in advance, and would show an error
+        received, _ = self.conn.trailing_data
+        if not received:  # browsers open connections in advance, and would show an error
             self.transport.close()
         else:
-            self._reject(
-                408, f"timed out: the request head was not complete after {self.timeout_keep_alive:g} s; retry"
-            )
+            seconds = self.timeout_keep_alive
+            self._reject(408, f"timed out: the headers were not complete after {seconds:g} s; retry")
 
     def _reject(self, status: int, message: str) -> None:
         self._is_rejected = True
         if self.cycle is not None:
             self.cycle.disconnected = True  # the application must not respond to this request as well
+            self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # a response has been sent or begun
             self.transport.close()
             return
