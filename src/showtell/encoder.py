@@ -5,9 +5,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from showtell.errors import MismatchError
+from showtell.errors import ConfigurationError, MismatchError
 from showtell.images import Preprocess
 from showtell.utils.field_types import check_field_types
+
+MAX_CELLS = 2500
+MAX_CHANNELS = 100_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class EncoderInfo:
         preprocess: how images are resized to its input size.
         cells: number of grid cells per image (G); 1 for pooled features.
         channels: number of features per cell (D).
+
+    Raises:
+        ConfigurationError: if a number is out of range.
     """
 
     name: str
@@ -27,6 +33,13 @@ class EncoderInfo:
     preprocess: Preprocess
     cells: int
     channels: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.cells <= MAX_CELLS and 1 <= self.channels <= MAX_CHANNELS):
+            raise ConfigurationError(
+                f"invalid encoder: {self.cells} cells and {self.channels} channels; the maximum is {MAX_CELLS} cells "
+                f"and {MAX_CHANNELS} channels"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-serialisable values."""

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from showtell.encoder import EncoderInfo
-from showtell.errors import BundleError, ShowtellError
+from showtell.errors import BundleError, ConfigurationError, ShowtellError
 from showtell.images import Preprocess
 from showtell.inference.bundle import Bundle
 from showtell.inference.bundle_files import FILES, MANIFEST
@@ -21,7 +21,7 @@ from showtell.vocabulary import Vocabulary
 
 @pytest.fixture
 def bundle():
-    files = {name: name.encode() for name in FILES}
+    files = {name: onnx.ModelProto(doc_string=name).SerializeToString() for name in FILES}
     files["vocabulary.json"] = Vocabulary.from_words(["dog"]).to_json().encode()
     info = EncoderInfo("toy", "abc", Preprocess(8), 1, 3)
     return Bundle(info, {"kind": "toy"}, "float32", SearchOptions(suppress_tokens=(4,)), files, {"dev": {"cider": 1.5}})
@@ -61,7 +61,7 @@ def test_a_damaged_incomplete_or_newer_folder_is_refused(bundle, tmp_path):
             Bundle.load(tmp_path / "b")
         assert reason.lower() in str(error.value).lower()
     manifest.write_text(text)
-    (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnX")
+    (tmp_path / "b" / "encoder.onnx").write_bytes(bundle.files["encoder.onnx"].replace(b".onnx", b".onnX"))
     with pytest.raises(BundleError, match=r"encoder\.onnx is damaged: its checksum differs"):
         Bundle.load(tmp_path / "b")
     (tmp_path / "b" / "encoder.onnx").write_bytes(b"encoder.onnx and more")
@@ -211,7 +211,9 @@ def test_a_model_with_external_weights_is_refused_before_it_runs(bundle, tmp_pat
     weights.external_data.add(key="location", value="../../secret")
     model = helper.make_model(helper.make_graph([], "graph", [], [], [weights])).SerializeToString()
     replace(bundle, files={**bundle.files, "decoder_step.onnx": model}).save(tmp_path / "b.zip")
-    with pytest.raises(BundleError, match=r"decoder_step\.onnx refers to an external weight file"):
+    with pytest.raises(
+        BundleError, match=r"decoder_step\.onnx is not allowed in a bundle: a weight is in an external file"
+    ):
         Bundle.load(tmp_path / "b.zip")
 
 
@@ -251,6 +253,36 @@ def test_the_fingerprint_identifies_a_bundle(bundle, tmp_path):
         replace(bundle, files={**bundle.files, "encoder.onnx": b"another"}),
     ]
     assert len({bundle.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data_license": "x" * 1001}, "a text is longer than 1000 characters"),
+        ({"precision": "x" * 1001}, "a text is longer"),
+        ({"decoder": {"kind": "x" * 1001}}, "a text is longer"),
+        ({"decoder": {"x" * 1001: 1}}, "a text is longer"),
+        ({"decoder": {"units": 10**400}}, "a number of the decoder is huge"),
+        ({"decoder": {"units": [1]}}, "not a scalar"),
+        ({"decoder": {str(number): 1 for number in range(101)}}, "more than 100 entries"),
+        ({"scores": {str(number): {} for number in range(101)}}, "more than 100 entries"),
+        ({"scores": {"a": {"x" * 1001: 1.0}}}, "a text is longer"),
+    ],
+)
+def test_the_manifest_has_bounds(bundle, change, reason):
+    with pytest.raises(ConfigurationError, match=f"invalid bundle: .*{reason}"):
+        replace(bundle, **change)
+
+
+@pytest.mark.parametrize("change", [{"cells": 0}, {"cells": 10**9}, {"channels": 0}, {"channels": 10**9}])
+def test_an_encoder_with_impossible_sizes_is_refused(bundle, tmp_path, change):
+    bundle.save(tmp_path / "b")
+    path = tmp_path / "b" / MANIFEST
+    content = json.loads(path.read_text())
+    content["encoder"].update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="invalid encoder"):
+        Bundle.load(tmp_path / "b")
 
 
 @pytest.mark.parametrize("score", ["twelve", None, [12]])

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.encoder import EncoderInfo
-from showtell.errors import BundleError, ShowtellError
+from showtell.errors import BundleError, ConfigurationError, ShowtellError
 from showtell.inference.bundle_files import FILES, MANIFEST, OPTIONAL_FILES, open_bundle_files, require_files
 from showtell.inference.confidence import Calibration
+from showtell.inference.model_check import check_model
 from showtell.inference.search_options import SearchOptions
 from showtell.utils.field_types import check_field_types
 from showtell.utils.files import atomic_write
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "pretrained" / "default"
-# An ONNX model with external weight files contains this key. Models that showtell exports do not.
-_EXTERNAL_DATA_KEY = b"location"
+# Limits of the manifest, so that `showtell info` stays readable.
+MAX_TEXT_LENGTH = 1000
+MAX_ENTRIES = 100
+MAX_NUMBER = 1e12
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Bundle:
         has_attention: whether captions come with attention weights.
         data_license: terms of the training data in one line; empty if unknown.
 
+    Raises:
+        ConfigurationError: if a text, a table or a number of the manifest is too large.
+
     Examples:
         >>> Bundle.load("default").precision
         'int8'
@@ -68,6 +74,18 @@ class Bundle:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     has_attention: bool = False
     data_license: str = ""
+
+    def __post_init__(self) -> None:
+        texts = [self.encoder.name, self.encoder.fingerprint, self.precision, self.data_license]
+        for values in (self.decoder, self.scores, *self.scores.values()):
+            _require(len(values) <= MAX_ENTRIES, f"more than {MAX_ENTRIES} entries")
+            texts += values
+        for value in self.decoder.values():
+            _require(isinstance(value, str | int | float | bool | None), "a value of the decoder is not a scalar")
+            texts += [value] if isinstance(value, str) else []
+            _require(not isinstance(value, int | float) or abs(value) <= MAX_NUMBER, "a number of the decoder is huge")
+        for text in texts:
+            _require(len(text) <= MAX_TEXT_LENGTH, f"a text is longer than {MAX_TEXT_LENGTH} characters")
 
     @property
     def calibration(self) -> Calibration | None:
@@ -177,6 +195,11 @@ class Bundle:
         return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ConfigurationError(f"invalid bundle: {problem}")
+
+
 def _check_version(path: Path, version: Any) -> None:
     if version != FORMAT_VERSION:
         raise BundleError(
@@ -194,12 +217,15 @@ def _scores(**scores: Any) -> dict[str, float]:
 
 
 def _read_checked(path: Path, name: str, size: int, expected: Mapping[str, Any], read: Callable[[str], bytes]) -> bytes:
-    """Read a file. Raises BundleError if its size or checksum differs, or if it refers to other files."""
+    """Read a file. Raises BundleError if its size or checksum differs, or if it is a model with unknown operators."""
     if size != expected["bytes"]:
         raise BundleError(f"{path}: {name} is damaged: its size differs; download or export the bundle again")
     content = read(name)
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise BundleError(f"{path}: {name} is damaged: its checksum differs; download or export the bundle again")
-    if name.endswith(".onnx") and _EXTERNAL_DATA_KEY in content:
-        raise BundleError(f"{path}: {name} refers to an external weight file, so do not trust this bundle")
+    if name.endswith(".onnx"):
+        try:
+            check_model(content)
+        except ValueError as error:
+            raise BundleError(f"{path}: {name} is not allowed in a bundle: {error}; do not use this bundle") from None
     return content

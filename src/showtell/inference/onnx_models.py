@@ -16,7 +16,6 @@ import onnxruntime
 from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
 from showtell.inference.decoder_step import DecoderState, prime_state
-from showtell.inference.model_check import check_model
 from showtell.inference.run_limits import current_run_options, limit_memory
 from showtell.utils.text import one_line
 from showtell.utils.threads import omp_num_threads
@@ -49,19 +48,15 @@ def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
 
 
 def open_bundle_model(content: bytes, name: str) -> onnxruntime.InferenceSession:
-    """Load an ONNX model of a bundle for several threads, after checking its content; its memory is limited.
+    """Load an ONNX model of a bundle with a limit of its memory, for calls from several threads.
 
     Args:
         content: the content of the file.
         name: the name of the file, for messages.
 
     Raises:
-        BundleError: if the model is not allowed or cannot be loaded.
+        BundleError: if the model cannot be loaded.
     """
-    try:
-        check_model(content)
-    except ValueError as error:
-        raise BundleError(f"{name} is not a model that a bundle may contain: {error}; do not use this bundle") from None
     options = _session_options(threads=1)
     limit_memory(options, len(content))
     return _open(content, name, options)
