@@ -116,6 +116,16 @@ REQUESTS = {
     "huge chunk": (chunks(b"f" * 30 + b"\r\nhello\r\n"), 400, "illegal chunk header"),
     "long chunk extension": (chunks(b"5;" + b"a" * 100_000 + b"\r\nhello\r\n0\r\n\r\n"), 400, "error"),
     "chunk without an end": (chunks(b"5\r\nhelloXX0\r\n\r\n"), 400, "malformed chunk footer"),
+    "tiny chunks": (chunks(b"1\r\n-\r\n" * 100_000 + b"0\r\n\r\n"), 400, "error"),
+    "tiny chunks on another path": (
+        request("POST / HTTP/1.1", CHUNKED, body=b"1\r\n-\r\n" * 100_000 + b"0\r\n\r\n"),
+        *(400, "chunks of less than 1024 bytes"),
+    ),
+    "a thousand tiny chunks": (
+        chunks(b"".join(b"1\r\n%c\r\n" % byte for byte in part() + END) + b"0\r\n\r\n"),
+        200,
+        "a dog",
+    ),
     "invalid chunk on another path": (request("POST / HTTP/1.1", CHUNKED, body=b"zz\r\n"), 400, "illegal chunk header"),
     "invalid chunk for HEAD": (request("HEAD / HTTP/1.1", CHUNKED, body=b"zz\r\n"), 400, ""),
     "trailers": (chunks(b"0\r\nHost: example.com\r\n\r\n"), 422, "no image"),

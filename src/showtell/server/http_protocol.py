@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from http import HTTPStatus
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -11,6 +12,26 @@ from showtell.server.responses import CLOSE_CONNECTION, error_response, excerpt
 from showtell.server.security import SECURITY_HEADERS
 
 DRAIN_SECONDS = 2
+# h11 needs about 50 microseconds for a chunk, during which the server does nothing else.
+MAX_SMALL_CHUNKS = 2000
+MIN_CHUNK_BYTES = 1024  # on average, for a connection with more than MAX_SMALL_CHUNKS
+
+
+class _ConnectionWithLargeChunks(h11.Connection):
+    """A connection that refuses bodies in millions of tiny chunks."""
+
+    _chunks = 0
+    _chunk_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event. Raises RemoteProtocolError if the chunks are too small."""
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._chunk_bytes += len(event.data)
+            if self._chunks > MAX_SMALL_CHUNKS and self._chunk_bytes < self._chunks * MIN_CHUNK_BYTES:
+                raise h11.RemoteProtocolError(f"chunks of less than {MIN_CHUNK_BYTES} bytes")
+        return event
 
 
 class JsonErrorProtocol(H11Protocol):
@@ -25,6 +46,10 @@ class JsonErrorProtocol(H11Protocol):
 
     _is_rejected = False
     _head_deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.conn = _ConnectionWithLargeChunks(h11.SERVER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start a connection, and the time for its first request."""
