@@ -4,7 +4,8 @@ import pytest
 from helpers import ROOT
 
 from showtell.errors import ConfigurationError
-from showtell.recipe import Recipe
+from showtell.inference.search_options import SearchOptions
+from showtell.recipe import MAX_BEAM_SIZE, MAX_BEAM_TOKENS, MAX_CAPTION_LENGTH, MAX_LENGTH_PENALTY, Recipe
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
@@ -37,6 +38,12 @@ def test_settings_are_overridden_by_name():
         ("[training]\nepochs = 0", "must be greater than 0"),
         ("[model]\ndropout = 1.0", "below 1"),
         ("[data]\nmax_length = 2", "at least 3"),
+        ("[data]\nmax_length = 1003", "at most 1002"),
+        ("[data]\nmax_length = 500\n[training]\nbeam_size = 100", "beam_size 100 x max_length 498 is too large"),
+        ("[model]\nunits = 1000000000", "units is 1000000000; it must be greater than 0, and at most 16,384"),
+        ("[model]\ninitializer_scale = nan", "initializer_scale is nan; it must be 0 to"),
+        ("[training]\nbatch_size = 10000000000", "at most 1,000,000,000"),
+        ("[training]\nlearning_rate = inf", "learning_rate is inf"),
         ("[data]\ntokenizer = 'words'", "unknown tokenizer 'words'; expected one of: word, bpe, char"),
         ("[data]\ntokenizer = 'char'\n[training]\nno_repeat_ngram_size = 2", "pass --no-repeat-ngram-size 0"),
         ("[data]\ntokenizer = 'bpe'\n[model]\nword_vectors = 'v.txt'", "but the tokenizer is bpe"),
@@ -72,3 +79,19 @@ def test_all_settings_have_unique_names_and_a_help_text():
 def test_an_override_names_the_invalid_setting(settings, reason):
     with pytest.raises(ConfigurationError, match=reason):
         Recipe().override(settings)
+
+
+def test_the_limits_are_those_of_the_search_options():
+    largest = Recipe().override({"beam_size": MAX_BEAM_SIZE, "length_penalty": MAX_LENGTH_PENALTY, "max_length": 102})
+    options = {"length_penalty": largest.training.length_penalty, "no_repeat_ngram_size": MAX_CAPTION_LENGTH}
+    assert SearchOptions(beam_size=MAX_BEAM_SIZE, max_length=100, **options).max_length == 100
+    assert SearchOptions(max_length=MAX_CAPTION_LENGTH, **options).max_length == MAX_CAPTION_LENGTH
+    for larger in (
+        {"beam_size": MAX_BEAM_SIZE, "max_length": MAX_BEAM_TOKENS // MAX_BEAM_SIZE + 1},
+        {"beam_size": MAX_BEAM_SIZE + 1, "max_length": 1},
+        {"max_length": MAX_CAPTION_LENGTH + 1},
+        {"length_penalty": MAX_LENGTH_PENALTY + 1},
+        {"no_repeat_ngram_size": MAX_CAPTION_LENGTH + 1},
+    ):
+        with pytest.raises(ConfigurationError):
+            SearchOptions(**larger)

@@ -4,7 +4,6 @@ This module is not part of `training`, because the command line has an option fo
 Keras when it starts.
 """
 
-import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,22 +15,31 @@ from showtell.utils.field_types import check_types
 DECODERS = ("show_and_tell", "show_attend_tell")
 PRECISIONS = ("float32", "mixed_bfloat16")
 TOKENIZERS = ("word", "bpe", "char")
+# Limits of `SearchOptions`. They are checked here too, because training uses its search options after an epoch.
+MAX_BEAM_SIZE, MAX_CAPTION_LENGTH, MAX_BEAM_TOKENS, MAX_LENGTH_PENALTY = 200, 1000, 20_000, 100
+# Larger numbers are mistakes, and would need more memory than any machine has.
+MAX_NUMBER = 1_000_000_000
+MAX_VOCABULARY_SIZE = 1_000_000
+MAX_LAYER_SIZE = 16_384
+MAX_LAYERS = 100
+MAX_SEED = 2**32 - 1
 
 
 def _setting(default: Any, description: str) -> Any:
     return field(default=default, metadata={"help": description})
 
 
-def _require_positive(config: Any, *names: str) -> None:
+def _require_positive(config: Any, *names: str, maximum: int = MAX_NUMBER) -> None:
     for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be greater than 0")
+        if not 0 < getattr(config, name) <= maximum:
+            rule = f"must be greater than 0, and at most {maximum:,}"
+            raise ConfigurationError(f"{name} is {getattr(config, name)}; it {rule}")
 
 
-def _require_not_negative(config: Any, *names: str) -> None:
+def _require_not_negative(config: Any, *names: str, maximum: int = MAX_NUMBER) -> None:
     for name in names:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be at least 0")
+        if not 0 <= getattr(config, name) <= maximum:
+            raise ConfigurationError(f"{name} is {getattr(config, name)}; it must be 0 to {maximum:,}")
 
 
 def _require_rate(config: Any, name: str) -> None:
@@ -57,10 +65,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require_choice(self, "tokenizer", TOKENIZERS)
-        _require_positive(self, "vocabulary_size", "min_count")
-        if self.max_length < 3:
+        _require_positive(self, "vocabulary_size", maximum=MAX_VOCABULARY_SIZE)
+        _require_positive(self, "min_count")
+        if not 3 <= self.max_length <= MAX_CAPTION_LENGTH + 2:
             raise ConfigurationError(
-                f"max_length is {self.max_length}; it must be at least 3, for <start>, one word and <end>"
+                f"max_length is {self.max_length}; it must be at least 3, for <start>, one word and <end>, and at most "
+                f"{MAX_CAPTION_LENGTH + 2}"
             )
 
 
@@ -89,7 +99,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require_choice(self, "decoder", DECODERS)
-        _require_positive(self, "embedding_size", "units", "layers")
+        _require_positive(self, "embedding_size", "units", maximum=MAX_LAYER_SIZE)
+        _require_positive(self, "layers", maximum=MAX_LAYERS)
+        _require_not_negative(self, "initializer_scale")
         _require_rate(self, "dropout")
 
 
@@ -128,10 +140,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate", "decay_factor", "decay_epochs", "clip_norm")
-        _require_positive(self, "checkpoint_every", "sample_every", "validation_images", "beam_size")
+        _require_positive(self, "checkpoint_every", "sample_every", "validation_images")
+        _require_positive(self, "beam_size", maximum=MAX_BEAM_SIZE)
         _require_rate(self, "label_smoothing")
         _require_rate(self, "scheduled_sampling")
-        _require_not_negative(self, "seed", "length_penalty", "no_repeat_ngram_size")
+        _require_not_negative(self, "seed", maximum=MAX_SEED)
+        _require_not_negative(self, "length_penalty", maximum=MAX_LENGTH_PENALTY)
+        _require_not_negative(self, "no_repeat_ngram_size", maximum=MAX_CAPTION_LENGTH)
         _require_choice(self, "precision", PRECISIONS)
 
 
@@ -189,7 +204,11 @@ class Recipe:
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
 
     def __post_init__(self) -> None:
-        tokenizer = self.data.tokenizer
+        tokenizer, beam_size, length = self.data.tokenizer, self.training.beam_size, self.data.max_length - 2
+        if beam_size * length > MAX_BEAM_TOKENS:
+            raise ConfigurationError(
+                f"beam_size {beam_size} x max_length {length} is too large; it must be at most {MAX_BEAM_TOKENS:,}"
+            )
         if tokenizer != "word" and self.model.word_vectors:
             raise ConfigurationError(f"word_vectors need the tokenizer word, but the tokenizer is {tokenizer}")
         if tokenizer == "char" and self.training.no_repeat_ngram_size:

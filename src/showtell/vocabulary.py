@@ -196,6 +196,7 @@ class Vocabulary:
         Raises:
             ConfigurationError: if `word` is not exactly one token of the vocabulary, or the tokens are subwords.
         """
+        word = word.encode("utf-8", "replace").decode()  # undecodable bytes of a command line
         if self.kind == "bpe":
             raise ConfigurationError(f"the model uses subwords (tokenizer bpe), so {word!r} has no single id")
         parts = _split_words(self.tokenizer, word) if self.kind == "word" else list(_to_characters(word)[1:])

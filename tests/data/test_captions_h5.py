@@ -44,6 +44,12 @@ def test_data_without_training_examples_is_rejected():
         build_caption_data(EXAMPLES[2:], DataConfig())
 
 
+@pytest.mark.parametrize("tokenizer", ["word", "char", "bpe"])
+def test_a_vocabulary_without_words_is_rejected(tokenizer):
+    with pytest.raises(ConfigurationError, match=r"no (words|tokens) occur 1000 times or more; lower --min-count"):
+        build_caption_data(EXAMPLES, DataConfig(tokenizer, min_count=1000))
+
+
 def test_truncated_captions_are_counted():
     examples = [Example("a.jpg", ("one two three", "one two three four", "one", "1 2 3 4 5"), "train")]
     lines = build_caption_data(examples, DataConfig(max_length=5)).summary().splitlines()

@@ -108,6 +108,7 @@ def build_caption_data(examples: Sequence[Example], config: DataConfig, base: Vo
 
     Raises:
         CaptionFileError: if no example is in the split "train".
+        ConfigurationError: if no word of the captions enters the vocabulary.
     """
     by_split = {split: [example for example in examples if example.split == split] for split in SPLITS}
     if not by_split["train"]:
@@ -118,6 +119,10 @@ def build_caption_data(examples: Sequence[Example], config: DataConfig, base: Vo
         vocabulary = base.extend(texts, size, min_count)
     else:
         vocabulary = Vocabulary.build(texts, size, min_count, config.tokenizer)
+    if len(vocabulary) == len(SPECIAL_TOKENS):
+        raise ConfigurationError(
+            f"the vocabulary is empty: no {vocabulary.unit} occur {min_count} times or more; lower --min-count"
+        )
     splits = {name: encode_captions(part, vocabulary, config.max_length) for name, part in by_split.items() if part}
     return CaptionData(vocabulary, splits)
 
