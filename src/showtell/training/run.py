@@ -25,6 +25,7 @@ from showtell.errors import ConfigurationError
 from showtell.inference.search_options import SearchOptions
 from showtell.recipe import Recipe
 from showtell.training.checkpoints import CheckpointStore
+from showtell.utils.field_types import check_field_types
 from showtell.utils.files import atomic_write, remove, write_json
 from showtell.vocabulary import Vocabulary
 
@@ -116,11 +117,13 @@ class Run:
             recipe = Recipe.from_dict(settings["recipe"], str(path))
             tuples = {name: tuple(settings["sources"][name]) for name in ("features", "images")}
             data_paths = DataPaths(**{**settings["sources"], **tuples})
+            check_field_types(data_paths)
             encoder = EncoderInfo.from_dict(settings["encoder"]) if settings["encoder"] else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            fingerprint = settings["vocabulary"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigurationError(f"{folder}: cannot open the training run: {error}") from None
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
-        if vocabulary.fingerprint != settings["vocabulary"]:
+        if vocabulary.fingerprint != fingerprint:
             raise ConfigurationError(f"{folder / 'vocabulary.json'}: not the vocabulary of this run; restore the file")
         return cls(folder, recipe, data_paths, encoder, vocabulary)
 
@@ -207,9 +210,17 @@ class Run:
         )
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return the records of all finished epochs."""
+        """Return the records of all finished epochs. Raises ConfigurationError if the file is damaged."""
         path = self.folder / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        try:
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except FileNotFoundError:
+            return []
+        except (ValueError, RecursionError):
+            records = [None]
+        if not all(map(_is_epoch, records)) or len({frozenset(record) for record in records}) > 1:
+            raise ConfigurationError(f"{path}: the file is damaged; restore it, or start a new run in another folder")
+        return records
 
     def write_history(self, records: Sequence[dict[str, Any]]) -> None:
         """Replace the records of the epochs."""
@@ -220,3 +231,12 @@ class Run:
         """Remove the files that a killed process did not finish writing."""
         for path in self.folder.rglob(".*.[0-9]*.tmp*"):
             remove(path)
+
+
+def _is_epoch(record: Any) -> bool:
+    """Return whether a value has the form of an epoch's record."""
+    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+        return False
+    return isinstance(record.get("best"), bool) and all(
+        value is None or isinstance(value, int | float) for value in record.values()
+    )
