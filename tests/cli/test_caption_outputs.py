@@ -188,7 +188,7 @@ def test_length_limits_and_forbidden_words_are_applied(showtell, looking_bundle,
         (["--forbid", "zebra"], "'zebra' is not among the 6 words"),
         (["--forbid", "a dog"], "'a dog' is not a single word"),
         (["--forbid", "<end>"], "'<end>' is not among"),
-        (["--max-words", 0], "max_length must be 1 to 10000"),
+        (["--max-words", 0], "max_length must be 1 to 1000"),
         (["--min-words", 3, "--max-words", 2], "--min-words 3 is larger than --max-words 2"),
     ]:
         done = showtell(*command, *arguments, status=2)

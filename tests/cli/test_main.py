@@ -19,11 +19,27 @@ def test_errors_are_one_line_for_any_file_name(showtell, tmp_path):
         assert done.stderr.startswith(line.format(tmp_path)) and "b.txt" not in done.stderr.split("\n", 1)[1]
 
 
+def test_an_empty_argument_is_refused_before_anything_is_read(showtell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
+    for arguments, option in [
+        (["caption", ""], ""),
+        (["caption", "a.jpg", ""], ""),
+        (["caption", "a.jpg", "--jsonl", ""], ": that of --jsonl"),
+        (["prepare", "-o", ""], ": that of -o"),
+        (["alt-text", "", "--write"], ""),
+        (["evaluate", "default", "--images="], ": that of --images"),
+    ]:
+        done = showtell(*arguments, status=2)
+        assert done.stderr == f"error: an argument is empty{option}; check the command\n" and done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["caption", PHOTO, "--model", "nowhere"], "no such bundle"),
-        (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 1000"),
+        (["caption", PHOTO, "--beam-size", 0], "beam_size must be 1 to 200"),
         (["caption", PHOTO, "--beam-size", 2, "--n-best", 3], "n_best must be at most beam_size (2), not 3"),
         (["caption", PHOTO, "--jsonl", "out", "--csv", "./out"], "--jsonl and --csv are the same file, out"),
         (["caption", PHOTO, "--spreadsheet-safe"], "--spreadsheet-safe has no effect without --csv"),
@@ -33,6 +49,14 @@ def test_errors_are_one_line_for_any_file_name(showtell, tmp_path):
         (["info", EXAMPLES], "bundle.json is missing; pass the output of `showtell export`"),
         (["prepare", "-o", "c.h5"], "--captions"),
         (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),
+        (["prepare", "-o", "."], "must end in .h5"),
+        (["prepare", "-o", "c.h5", "--max-length", 10**9], "max_length is 1000000000; it must be at least 3"),
+        (["prepare", "-o", "c.h5", "--vocabulary-size", 10**9], "vocabulary_size is 1000000000; it must be"),
+        (["prepare", "-o", "c.h5", "--min-count", 10**30], "it must be greater than 0, and at most 1,000,000,000"),
+        (["train", "-o", "run", "--units", 10**9], "units is 1000000000; it must be greater than 0, and at most"),
+        (["train", "-o", "run", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["train", "-o", "run", "--seed", 2**32], "seed is 4294967296; it must be 0 to 4,294,967,295"),
+        (["caption", PHOTO, "--forbid", "\udcff"], "'?' is not"),
         (["extract", "nowhere", "-o", "f.npy"], "no such folder, or no images in it"),
         (["extract", EXAMPLES, "-o", "f.npy", "--encoder", "vgg"], "unknown encoder 'vgg'"),
         (["extract", EXAMPLES, "-o", "f.bin"], "must end in .npy"),

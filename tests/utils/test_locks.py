@@ -95,6 +95,12 @@ def test_a_file_system_without_locks_is_used_without_a_lock(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+def test_a_symbolic_link_to_itself_can_be_locked(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with exclusive_lock(tmp_path / "loop"):
+        pass
+
+
 def test_other_errors_of_the_lock_file_name_the_output(tmp_path):
     (tmp_path / ".out.lock").mkdir()
     with pytest.raises(OSError) as error, exclusive_lock(tmp_path / "out"):

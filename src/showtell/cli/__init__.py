@@ -9,6 +9,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 
 
+# Options for which an empty text means "none".
+MAY_BE_EMPTY = ("--word-vectors", "--data-license")
 # The base class of Typer's errors about arguments, which has no public name.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -42,6 +46,7 @@ def main() -> NoReturn:
     install_handler()
     _configure_pillow()
     end_on_second_interrupt()
+    _refuse_empty_arguments(sys.argv[1:])
     try:
         with exit_stack:
             try:
@@ -59,10 +64,20 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the program that reads our output has closed it, as `head` does
         discard_output()
         sys.exit(2)
+    except MemoryError:
+        fail("not enough memory: the images, captions or settings are too large for this machine")
     except OSError as error:
         discard_output()
         fail(_describe_os_error(error))
     sys.exit(status)
+
+
+def _refuse_empty_arguments(arguments: Sequence[str]) -> None:
+    """Exit if an argument is empty. As a path, it would be the current folder, which nobody means."""
+    for before, argument in pairwise(["", *arguments]):
+        option, separator, value = argument.partition("=") if argument.startswith("--") else (before, "=", argument)
+        if separator and not value and option not in MAY_BE_EMPTY:
+            fail(f"an argument is empty{f': that of {option}' if option.startswith('-') else ''}; check the command")
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -1,6 +1,7 @@
 """The outputs of `showtell caption`: files that options choose, and standard output."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class OutputOptions:
             raise ConfigurationError("--attention needs a model with attention; choose another one with --model")
         if self.font and not self.draws:
             raise ConfigurationError("--font has no effect without --annotate or --attention; add one of them")
-        if self.jsonl and self.csv and self.jsonl.resolve() == self.csv.resolve():
+        if self.jsonl and self.csv and os.path.realpath(self.jsonl) == os.path.realpath(self.csv):
             raise ConfigurationError(f"--jsonl and --csv are the same file, {self.csv}; choose two files")
         if self.spreadsheet_safe and not self.csv:
             raise ConfigurationError("--spreadsheet-safe has no effect without --csv; add it")

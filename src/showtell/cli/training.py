@@ -71,6 +71,7 @@ def prepare(
     start = load_start(start_from) if start_from else None
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
+    data.require_new_captions_h5(output)
     exit_stack.enter_context(exclusive_lock(output, data.vocabulary_path(output)))
     data.require_new_captions_h5(output)
     examples = data.load_examples(

@@ -1,6 +1,7 @@
 """Locks that let only one process at a time write an output."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ def exclusive_lock(output: str | Path, *others: Path) -> Iterator[None]:
         ConfigurationError: if another process holds the lock.
         OSError: if the lock file cannot be written. The error names the output.
     """
-    output = Path(output).resolve()
+    output = Path(os.path.realpath(output))  # unlike Path.resolve, it accepts a symbolic link to itself
     with ExitStack() as stack:
         _acquire(output, stack)
         for path in (output, *others):
