@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage fuzz faults bench scale docs reference pictures dist lowest lock audit format clean
+.PHONY: demo test coverage fuzz faults soak bench scale docs reference pictures dist lowest lock audit format clean
 
 demo: .venv/runtime
 	rm -rf out
@@ -26,6 +26,10 @@ fuzz: .venv/everything
 # Killed processes and full disks; takes about an hour, and resumes when it is run again.
 faults: .venv/everything
 	$(BIN)/python tests/faults/long.py out/faults
+
+# The server under good and hostile clients; takes ten minutes.
+soak: .venv/everything
+	$(BIN)/python benchmarks/server_load.py --seconds 600 --clients 48 --hostile 16
 
 # Benchmarks. They need an idle machine and a COCO caption file: make bench CAPTIONS=captions_val2017.json
 bench: .venv/everything

@@ -27,9 +27,6 @@ _HEADER = Struct(">BI")
 # Exit status of a worker whose processor time was used up; no process has status None.
 OUT_OF_TIME = -signal.SIGPROF if sys.platform != "win32" else None
 
-# JPEG files are decoded at a reduced scale, which takes a few tenths of a second for any allowed number of pixels.
-_FAST_FORMATS = ("JPEG", "MPO")
-
 
 @dataclass(frozen=True)
 class WorkerOptions:
@@ -38,7 +35,8 @@ class WorkerOptions:
     Attributes:
         preprocesses: each image is decoded once for each of these.
         max_pixels: maximum number of pixels of an image.
-        large_pixels: an image with more pixels that is not a JPEG is returned undecoded, with the reply LARGE.
+        large_pixels: an image with more pixels that is not a baseline JPEG is not decoded; the reply is LARGE. A
+            baseline JPEG is decoded at a reduced scale, which is fast.
         seconds: maximum processor time per image. The system kills the worker with SIGPROF when it is used up.
         memory: maximum memory in bytes, in addition to that of the idle worker.
         niceness: added to the worker's niceness, so that other processes have priority.
@@ -149,7 +147,8 @@ def _is_large(content: bytes, options: WorkerOptions) -> bool:
     """Return whether an image is too large for this worker. Raises ImageError if it is too large for the server."""
     try:
         with open_image(content) as image:
-            format_, width, height = image.format, image.width, image.height
+            width, height = image.size
+            is_baseline_jpeg = image.format in ("JPEG", "MPO") and "progressive" not in image.info
     except Image.DecompressionBombError:
         raise ImageError(f"more than {options.max_pixels:,} pixels; reduce the image") from None
     except CostError as error:
@@ -158,7 +157,7 @@ def _is_large(content: bytes, options: WorkerOptions) -> bool:
         return False
     if width * height > options.max_pixels:
         raise ImageError(f"{width} x {height} pixels exceed the limit of {options.max_pixels:,}; reduce the image")
-    return width * height > options.large_pixels and format_ not in _FAST_FORMATS
+    return width * height > options.large_pixels and not is_baseline_jpeg
 
 
 if __name__ == "__main__":
