@@ -10,9 +10,8 @@ import zoo
 from helpers import EXAMPLES
 from PIL import Image
 
-from showtell.images import decoding
 from showtell.errors import ConfigurationError, ImageError
-from showtell.images import Preprocess, decode, find_images, list_images
+from showtell.images import Preprocess, decode, decoding, find_images, list_images
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -1,17 +1,19 @@
 """Decode image files safely, to upright RGB images."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from showtell.errors import ImageError
-from showtell.images.file_limits import CostError
 from showtell.images.formats import describe_unknown_format, open_image
+from showtell.images.limits import MAX_EXIF_BYTES, CostError, check_memory
 from showtell.images.sources import ImageSource, read_source
 from showtell.utils.text import one_line
 
@@ -19,7 +21,7 @@ from showtell.utils.text import one_line
 MAX_PIXELS = 175_000_000
 # Larger images are decoded one at a time and converted in strips, because they need much memory.
 LARGE_IMAGE_PIXELS = 25_000_000
-STRIP_PIXELS = 4_000_000
+STRIP_PIXELS = 1_000_000
 _large_image_lock = Lock()
 
 # EXIF orientation -> the operation that makes the image upright.
@@ -44,7 +46,7 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
 
     Raises:
         ImageError: if the file does not exist, is not an image, is damaged, or costs too much to decode: more than
-            MAX_PIXELS pixels, or any of the limits in `showtell.images.file_limits`.
+            MAX_PIXELS pixels, or any of the limits in `showtell.images.limits`.
         TypeError: if the source is not an `ImageSource`.
     """
     source = read_source(source)
@@ -92,8 +94,9 @@ def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image
     with _large_image_lock if is_large else nullcontext():
         image.load()
         if not is_large or at_least is None:
-            return _to_rgb(_upright(image, image))
+            return _to_rgb(_upright(image, image), _white(image))
         factor = max(1, min(image.size) // (2 * at_least))
+        check_memory(8 * image.width * image.height // factor**2, 0)  # matters for images that are long and narrow
         return _upright(image, _reduced(image, factor))
 
 
@@ -107,6 +110,9 @@ def _describe_non_file(path: Path) -> str:
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
     """Return an image upright by the EXIF orientation of the original."""
+    exif = original.info.get("exif") or original.info.get("Raw profile type exif") or b""
+    if len(exif) > MAX_EXIF_BYTES:
+        raise CostError(f"more than {MAX_EXIF_BYTES:,} bytes of EXIF")
     try:
         orientation = original.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # decoders raise any exception on broken EXIF; the image itself is intact
@@ -117,7 +123,7 @@ def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
 
 def _reduced(image: Image.Image, factor: int) -> Image.Image:
     """Convert an image to RGB at 1 / factor of its size, strip by strip, so that no second copy is in memory."""
-    white = max(map(_white, _strips(image, factor)))
+    white = _white(image)
     reduced = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
     top = 0
     for strip in _strips(image, factor):
@@ -136,20 +142,23 @@ def _strips(image: Image.Image, factor: int) -> Iterator[Image.Image]:
 
 def _white(image: Image.Image) -> float:
     """Return the value of white of an image with more than 8 bits per channel, or 255."""
-    if not image.mode.startswith(("I", "F")):
-        return 255.0
-    return max(65535.0 if image.mode.startswith("I") else 1.0, float(_finite(image).max(initial=0.0)))
+    if image.mode not in ("I", "F"):
+        return 65535.0 if image.mode.startswith("I;") else 255.0
+    _, highest = cast("tuple[float, float]", image.getextrema())
+    if not math.isfinite(highest):
+        highest = max(float(_finite(strip).max(initial=0.0)) for strip in _strips(image, 1))
+    return max(65535.0 if image.mode == "I" else 1.0, highest)
 
 
 def _finite(image: Image.Image) -> np.ndarray:
     return np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        # 16 bits and more: Pillow's own conversion would clip everything above 255.
+def _to_rgb(image: Image.Image, white: float) -> Image.Image:
+    """Convert an image to RGB, where `white` is the value of white if it has more than 8 bits per channel."""
+    if image.mode.startswith(("I", "F")):  # Pillow's own conversion would clip everything above 255
         pixels = _finite(image)
-        pixels *= 255.0 / (white or _white(image))
+        pixels *= 255.0 / white
         return Image.fromarray(pixels.clip(0, 255, out=pixels).round(out=pixels).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from showtell.images import file_limits
+from showtell.images import limits
 
 # RAW files of Canon (CR3), Fujifilm, Olympus and Panasonic. RAW files of other makers start like TIFF files.
 _RAW = re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0", re.DOTALL)
@@ -38,14 +38,14 @@ class _Format:
 
 # Pillow knows 40 more formats. Some of their decoders are slow, and EPS files are programs that run in Ghostscript.
 _FORMATS = (
-    _Format(re.compile(rb"\xff\xd8\xff"), ("JPEG",), file_limits.check_jpeg),
-    _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), ("PNG",), file_limits.check_png),
-    _Format(re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("WEBP",), file_limits.check_webp),
-    _Format(re.compile(rb"GIF8[79]a"), ("GIF",), file_limits.check_gif),
-    _Format(re.compile(rb"BM"), ("BMP",), file_limits.check_bmp),
-    _Format(re.compile(rb"II[*+]\0|MM\0[*+]"), ("TIFF",), file_limits.check_tiff),
-    _Format(re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ("AVIF",), file_limits.check_heif),
-    _Format(_HEIC, ("AVIF", "HEIF"), file_limits.check_heif),
+    _Format(re.compile(rb"\xff\xd8\xff"), ("JPEG",), limits.check_jpeg),
+    _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), ("PNG",), limits.check_png),
+    _Format(re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("WEBP",), limits.check_webp),
+    _Format(re.compile(rb"GIF8[79]a"), ("GIF",), limits.check_gif),
+    _Format(re.compile(rb"BM"), ("BMP",), limits.check_bmp),
+    _Format(re.compile(rb"II[*+]\0|MM\0[*+]"), ("TIFF",), limits.check_tiff),
+    _Format(re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ("AVIF",), limits.check_heif),
+    _Format(_HEIC, ("AVIF", "HEIF"), limits.check_heif),
 )
 # Pillow loads its other decoders only together with those of all formats.
 _PLUGINS = {"WEBP": "PIL.WebPImagePlugin", "TIFF": "PIL.TiffImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
@@ -73,13 +73,13 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
             decoder_bytes = format_.check(file)
         except struct.error:  # the header is incomplete, which the decoder reports
             decoder_bytes = 0
-        file_limits.check_memory(decoder_bytes, file_bytes)
+        limits.check_memory(decoder_bytes, file_bytes)
         file.seek(0)
         with Image.open(file, formats=_load_decoders(format_)) as image:
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
             pixel_bytes = image.width * image.height * _PIXEL_BYTES.get(image.mode, 4)
-            file_limits.check_memory(decoder_bytes + pixel_bytes, file_bytes)
+            limits.check_memory(decoder_bytes + pixel_bytes, file_bytes)
             yield image
 
 
@@ -94,6 +94,8 @@ def describe_unknown_format(source: Path | bytes | Image.Image) -> str:
         return "damaged or unreadable (the HEIC decoder does not support it)"
     if _HEIC.match(head):
         return "HEIC needs a decoder; install it with: pip install 'showtell[heic]', or export the image as JPEG"
+    if any(format_.signature.match(head) for format_ in _FORMATS):
+        return "damaged or unreadable (the header is invalid)"
     if _RAW.match(head):
         return "camera RAW files are not supported; export the image as JPEG"
     if _EPS.match(head):

@@ -19,7 +19,7 @@ from PIL import AvifImagePlugin, Image
 
 from showtell.errors import ImageError
 from showtell.images import Preprocess, open_image
-from showtell.images.file_limits import CostError
+from showtell.images.limits import CostError
 
 # Kinds of messages.
 READY, FILE, PIXELS, ERROR, TOO_MUCH_MEMORY, LARGE = b"RFPEML"

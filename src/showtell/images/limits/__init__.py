@@ -1,0 +1,26 @@
+"""Limits on the cost of decoding an image file.
+
+A few kilobytes can keep a decoder busy for minutes or fill the memory: thousands of empty scans in a JPEG, millions of
+chunks in a PNG, one strip per row in a TIFF. Each `check_` function reads the head of a file, without decoding it, and
+raises CostError if decoding would take too long. It returns the bytes of memory that the decoder needs in addition to
+the decoded pixels. It raises struct.error if the head is incomplete.
+"""
+
+from showtell.images.limits.cost import CostError, check_memory
+from showtell.images.limits.heif import check_heif
+from showtell.images.limits.jpeg import MAX_EXIF_BYTES, check_jpeg
+from showtell.images.limits.others import check_bmp, check_gif, check_png, check_webp
+from showtell.images.limits.tiff import check_tiff
+
+__all__ = [
+    "MAX_EXIF_BYTES",
+    "CostError",
+    "check_bmp",
+    "check_gif",
+    "check_heif",
+    "check_jpeg",
+    "check_memory",
+    "check_png",
+    "check_tiff",
+    "check_webp",
+]

@@ -1,0 +1,23 @@
+"""The error, the memory limit and the counting that all checks share."""
+
+MEGABYTE = 1_000_000
+MAX_MEMORY = 450 * MEGABYTE
+# Files larger than 56 MB may use more memory, in proportion to their size. Scans of paper are such files.
+MAX_MEMORY_PER_FILE_BYTE = 8
+
+
+class CostError(Exception):
+    """Decoding an image file would take too much time or memory."""
+
+
+def check_memory(needed: int, file_bytes: int) -> None:
+    """Raise CostError if decoding a file needs too many bytes of memory."""
+    limit = max(MAX_MEMORY, MAX_MEMORY_PER_FILE_BYTE * file_bytes)
+    if needed > limit:
+        raise CostError(f"{needed // MEGABYTE:,} MB of memory exceed the limit of {limit // MEGABYTE:,} MB")
+
+
+def require_at_most(limit: int, value: int, unit: str) -> None:
+    """Raise CostError if a value exceeds a limit."""
+    if value > limit:
+        raise CostError(f"more than {limit:,} {unit}")
