@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from showtell.alt_text import find_missing_alts, insert_texts, local_path
+from showtell.alt_text import Website, find_missing_alts, insert_texts
 from showtell.errors import PageError
 
 
@@ -123,7 +123,7 @@ def test_images_are_found_with_address_and_position():
     assert (first.source, first.line, content[: first.offset]) == ("/x/a&b.jpg", 3, "<p>é\r\n\n<img".encode())
     assert (second.source, second.line) == ("/x/c.jpg", 4)
     (image,) = find_missing_alts("---\na: b\n---\n\n![](caf\u00e9.jpg)".encode("latin-1"), ".md")
-    assert (local_path(image.source, Path("p.md"), Path()), image.line) == (Path("café.jpg"), 5)
+    assert (Website(Path()).local_path(image.source, Path("p.md")), image.line) == (Path("café.jpg"), 5)
 
 
 def test_other_formats_and_encodings_are_rejected():

@@ -2,88 +2,83 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urljoin
 
-from showtell.errors import PageError
+from showtell.alt_text.html_tags import Tag, scan_tags
+from showtell.alt_text.templates import find_images_in, find_template_regions, has_template_code, mask
 
-IMG_TAG = re.compile(r"<img(?=[\s/>])", re.IGNORECASE)
-
-# The content of these tags is plain text, or a script shows it later. The parser itself handles script and style tags.
-_INERT_TAGS = frozenset({"template", "textarea", "title", "iframe", "noembed", "noframes", "xmp", "plaintext"})
+# Attributes that set the alt text when the page is rendered: Vue, Angular, Alpine, Thymeleaf.
+_BOUND_ALT = re.compile(r"[a-z-]*:alt|\[(attr\.)?alt\]|ng-attr-alt|data-th-alt|v-bind|x-bind|th:attr")
+_UNKNOWN_BASE = "//{}/"  # makes relative addresses unknown, and leaves absolute ones as they are
 
 
 class FoundImage(NamedTuple):
     """An image without alt text in the text of a page.
 
     Attributes:
-        position: where to insert the alt text, in characters from the start.
-        source: the address of the image.
+        position: where to insert the alt text, in bytes from the start.
+        source: the address of the image; empty in template code.
         is_attribute: whether the alt text becomes an attribute of an <img> tag.
+        is_template: whether it contains template code, or is part of it.
     """
 
     position: int
     source: str
     is_attribute: bool
+    is_template: bool = False
 
 
-class ImageParser(HTMLParser):
-    """Collects the <img> tags without alt text.
+def find_html_images(page: bytes, is_xml: bool = False) -> Iterator[FoundImage]:
+    """Yield the images without alt text in an HTML page.
 
-    Attributes:
-        tags: line (from 1), column (from 0), image address and attribute names of each tag.
-
-    Raises:
-        PageError: if the text cannot be parsed.
+    Args:
+        page: the page in UTF-8, without zero bytes.
+        is_xml: whether it is XHTML.
     """
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[int, int, str, tuple[str, ...]]] = []
-        self._open_inert_tags: list[str] = []
-        self._base = ""
-        try:
-            self.feed(text)
-            self.close()
-        except AssertionError as error:  # some versions of the parser raise this on invalid declarations
-            raise PageError(f"line {self.getpos()[0]}: invalid HTML ({error})") from None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Record an image without alt text, and keep track of inert tags and <base>."""
-        attributes = {name: value or "" for name, value in reversed(attrs)}  # of duplicates, the first counts
-        if self._open_inert_tags:
-            if tag == self._open_inert_tags[0]:
-                self._open_inert_tags.append(tag)
-        elif tag in _INERT_TAGS:
-            self._open_inert_tags.append(tag)
-        elif tag == "base" and not self._base:
-            self._base = attributes.get("href", "")
-        elif tag == "img" and not _is_described(attributes):
-            source = attributes.get("src", "").strip() or _first_candidate(attributes.get("srcset", ""))
-            if source:
-                self.tags.append((*self.getpos(), source, tuple(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        """Keep track of inert tags."""
-        if self._open_inert_tags and tag == self._open_inert_tags[0]:
-            self._open_inert_tags.pop()
-
-    def resolve(self, source: str) -> str:
-        """Return an address with the <base> of the page applied."""
-        try:
-            return urljoin(self._base, source)
-        except ValueError:
-            return source
+    regions = list(find_template_regions(page))
+    for position in find_images_in(page, regions):
+        yield FoundImage(position, "", is_attribute=True, is_template=True)
+    yield from find_masked_images(mask(page, regions), is_xml)
 
 
-def find_html_images(text: str) -> Iterator[FoundImage]:
-    """Yield the images without alt text in an HTML page. Raises PageError."""
-    line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
-    parser = ImageParser(text)
-    for line, column, source, _ in parser.tags:
-        if tag := IMG_TAG.match(text, line_starts[line - 1] + column):
-            yield FoundImage(tag.end(), parser.resolve(source), True)
+def find_masked_images(page: bytes, is_xml: bool = False) -> list[FoundImage]:
+    """Return the images without alt text in an HTML page whose template code is masked."""
+    base = ""
+    images = []
+    for tag in _relevant_tags(page, is_xml):
+        is_template = has_template_code(tag.raw_attributes)
+        if tag.name == b"base":
+            base = base or (_UNKNOWN_BASE if is_template else tag.attributes().get("href", ""))
+        elif source := _undescribed_source(tag):
+            images.append((tag.start + len("<img"), source, is_template))
+    return [_resolve(base, *image) for image in images]  # <base> applies to all images, also before it
+
+
+def _relevant_tags(page: bytes, is_xml: bool) -> Iterator[Tag]:
+    """Yield the start tags of images and of <base> outside of <template> elements."""
+    templates = 0
+    for tag in scan_tags(page, is_xml):
+        if tag.name == b"template":
+            templates = max(0, templates - 1) if tag.is_end else templates + 1
+        elif not templates and not tag.is_end and tag.name in (b"img", b"base"):
+            yield tag
+
+
+def _undescribed_source(tag: Tag) -> str:
+    """Return the address of an image without alt text, or nothing."""
+    attributes = tag.attributes()
+    if _is_described(attributes):
+        return ""
+    return attributes.get("src", "").strip() or _first_candidate(attributes.get("srcset", ""))
+
+
+def _resolve(base: str, position: int, source: str, is_template: bool) -> FoundImage:
+    with suppress(ValueError):
+        source = urljoin(base, source)
+    is_template = is_template or source.startswith(_UNKNOWN_BASE)
+    return FoundImage(position, "" if is_template else source, is_attribute=True, is_template=is_template)
 
 
 def _is_described(attributes: dict[str, str]) -> bool:
@@ -92,6 +87,7 @@ def _is_described(attributes: dict[str, str]) -> bool:
         or attributes.get("role", "").strip().lower() in ("none", "presentation")
         or attributes.get("aria-hidden", "").strip().lower() == "true"
         or any(attributes.get(name, "").strip() for name in ("aria-label", "aria-labelledby"))
+        or any(_BOUND_ALT.fullmatch(name) for name in attributes if name != "src")
     )
 
 

@@ -2,65 +2,83 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import Any
 
-from showtell.alt_text.html_images import IMG_TAG, FoundImage, ImageParser
+import pyromark
 
-if TYPE_CHECKING:
-    from markdown_it.token import Token
+from showtell.alt_text.html_images import FoundImage, find_masked_images
+from showtell.alt_text.templates import MASK, Region, find_images_in, find_template_regions, has_template_code, mask
 
-_EMPTY_IMAGE = re.compile(r"!\[(?=[ \t]*\][(\[])")
-_FRONT_MATTER = re.compile(r"\ufeff?(---[ \t]*\r?\n(?:[^\n]*\n)*?---[ \t]*\r?(?:\n|\Z))?")
+_PARTS = frozenset({"Image", "Code", "CodeBlock", "Html", "InlineHtml"})
+_MARKDOWN_CODE = frozenset(b"\r\n`~")
+_EMPTY_IMAGE = re.compile(rb"!\[(?=[ \t]*+\][(\[])")
+_FRONT_MATTER = re.compile(rb"(?:\xef\xbb\xbf)?(?:---[ \t]*+\r?\n(?:[^\n]*+\n)*?---[ \t]*+\r?(?:\n|\Z))?")
 
 
-def find_markdown_images(text: str) -> Iterator[FoundImage]:
-    """Yield the images without alt text in a Markdown page. Raises PageError.
+def find_markdown_images(page: bytes) -> Iterator[FoundImage]:
+    """Yield the images without alt text in a Markdown page.
 
-    A Markdown parser does not report positions. Therefore everything that looks like an image gets a unique mark as its
-    alt text. It is an image if the parser finds the mark in the alt text of an image.
+    Args:
+        page: the page in UTF-8, without zero bytes.
     """
-    from markdown_it import MarkdownIt
-
-    start = _FRONT_MATTER.match(text).end()  # type: ignore[union-attr]  # also matches an empty string
-    candidates = sorted(
-        [*IMG_TAG.finditer(text, start), *_EMPTY_IMAGE.finditer(text, start)], key=lambda match: match.start()
-    )
-    prefix = _unused_prefix(text)
-    marked_text, positions = _insert_marks(text, start, candidates, prefix)
-    html = []
-    for token in _all_tokens(MarkdownIt("commonmark").parse(marked_text)):
-        if token.type == "image" and token.content.strip() in positions:
-            yield FoundImage(positions[token.content.strip()], str(token.attrs["src"]), False)
-        elif token.type in ("html_block", "html_inline"):
-            html.append(token.content)
-    parser = ImageParser("\n".join(html))
-    for _, _, source, names in parser.tags:
-        for mark in names:
-            if mark in positions:
-                yield FoundImage(positions[mark], parser.resolve(source), True)
+    offset = _FRONT_MATTER.match(page).end()  # type: ignore[union-attr]  # also matches nothing
+    for image in _find_images(page[offset:]):
+        yield image._replace(position=image.position + offset)
 
 
-def _unused_prefix(text: str) -> str:
-    prefix = "gap"
-    while prefix in text.lower():
-        prefix += "p"
-    return prefix
+def _find_images(page: bytes) -> Iterator[FoundImage]:
+    regions = list(find_template_regions(page))
+    masked = mask(page, regions)
+    html, visible = bytearray(b" ") * len(page), bytearray(page)
+    for event, start, end in _parse(_maskable(page, regions)):
+        if "Image" in event:
+            visible[start:end] = b" " * (end - start)
+            if _EMPTY_IMAGE.match(page, start):
+                yield _image(start, event["Image"]["dest_url"], masked[start:end])
+        elif "Code" in event or "CodeBlock" in event:
+            visible[start:end] = b" " * (end - start)
+        else:
+            (content,) = event.values()
+            html[start:end] = _without_prefixes(masked[start:end], content)
+    yield from find_masked_images(bytes(html))
+    for position in find_images_in(bytes(visible), regions):
+        yield FoundImage(position, "", is_attribute=True, is_template=True)
 
 
-def _insert_marks(
-    text: str, start: int, candidates: Sequence[re.Match[str]], prefix: str
-) -> tuple[str, dict[str, int]]:
-    """Return the text from `start` with a mark in every candidate, and the position of each mark in `text`."""
-    parts, positions = [], {}
-    for number, candidate in enumerate(candidates):
-        mark = f"{prefix}{number}x"
-        positions[mark] = candidate.end()
-        parts.append(text[start : candidate.end()] + (f" {mark}" if candidate.re is IMG_TAG else mark))
-        start = candidate.end()
-    return "".join([*parts, text[start:]]), positions
+def _parse(page: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Yield images, code and HTML, each with its first byte and the byte after its last one.
+
+    The content of images is left out. It is their alt text, whatever it contains.
+    """
+    event: Any  # a string, or a dictionary with one key
+    end = 0
+    for event, span in pyromark.events_with_range(page.decode(), merge_text=True):
+        if "Start" in event:
+            event = event["Start"]
+        if isinstance(event, dict) and not _PARTS.isdisjoint(event) and span["start"] >= end:
+            yield event, span["start"], span["end"]
+            if "Image" in event:
+                end = span["end"]
 
 
-def _all_tokens(blocks: Sequence["Token"]) -> Iterator["Token"]:
-    for block in blocks:
-        yield block
-        yield from block.children or ()
+def _maskable(page: bytes, regions: Sequence[Region]) -> bytes:
+    """Return the page with template code replaced by letters, because an address may contain any code.
+
+    Code with line breaks or backticks is kept. Its marks may be unrelated, in different pieces of Markdown code.
+    """
+    return mask(page, (region for region in regions if _MARKDOWN_CODE.isdisjoint(page[slice(*region)])), b"x")
+
+
+def _image(start: int, address: str, masked: bytes) -> FoundImage:
+    is_template = MASK in masked or has_template_code(address.encode())
+    return FoundImage(start + len("!["), "" if is_template else address, False, is_template)
+
+
+def _without_prefixes(source: bytes, html: str) -> bytes:
+    """Return the source of HTML with spaces for what does not belong to it, such as the ">" of a quote."""
+    lines = []
+    for line, content in zip_longest(source.splitlines(keepends=True), html.encode().splitlines(), fillvalue=b""):
+        prefix = max(0, len(line.rstrip(b"\r\n")) - len(content))
+        lines.append(b" " * prefix + line[prefix:])
+    return b"".join(lines)

@@ -5,19 +5,23 @@ Parsers report where an image is, and the text is inserted there. All other byte
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from showtell.alt_text.html_images import find_html_images
+from showtell.alt_text.html_images import FoundImage, find_html_images
 from showtell.alt_text.markdown_images import find_markdown_images
 from showtell.errors import PageError
 
-HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
-MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
+MAX_PAGE_BYTES = 5_000_000
+PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml", ".md", ".markdown"})
 
-_FINDERS = {
-    **dict.fromkeys(HTML_SUFFIXES, find_html_images),
-    **dict.fromkeys(MARKDOWN_SUFFIXES, find_markdown_images),
+_FINDERS: dict[str, Callable[[bytes], Iterator[FoundImage]]] = {
+    ".html": find_html_images,
+    ".htm": find_html_images,
+    ".xhtml": partial(find_html_images, is_xml=True),
+    ".md": find_markdown_images,
+    ".markdown": find_markdown_images,
 }
 _MARKDOWN_PUNCTUATION = re.compile(r"([\\`*_\[\]<>&!|~$])")
 
@@ -27,48 +31,55 @@ class MissingAlt:
     """An image without alt text.
 
     Attributes:
-        source: the address of the image, absolute or relative to the page.
+        source: the address of the image, absolute or relative to the page; empty in template code.
         offset: where to insert the alt text, in bytes from the start of the file.
         line: the line of that offset, from 1.
         is_attribute: whether the alt text becomes an attribute of an <img> tag. Otherwise it is inserted between the
             square brackets of ![](..).
+        is_template: whether the image contains template code, or is part of it. Its text cannot be inserted.
     """
 
     source: str
     offset: int
     line: int
     is_attribute: bool
+    is_template: bool = False
 
 
 def find_missing_alts(content: bytes, suffix: str) -> list[MissingAlt]:
     """Find the images without alt text in the content of an HTML or Markdown file.
 
     Images with an empty alt="" are skipped as decorative. Images with attributes that name them, or hide them from
-    screen readers, are skipped too. Images in comments, scripts, templates and code are ignored.
+    screen readers, are skipped too. Images in comments, scripts, <template> elements and code are ignored. Time is
+    proportional to the size of the content.
 
     Args:
         content: the content of the file.
         suffix: its suffix, which decides between HTML and Markdown.
 
     Raises:
-        PageError: if the suffix is unknown, the encoding is not an extension of ASCII, or the page cannot be parsed.
+        PageError: if the suffix is unknown, the content is too large, or its encoding is not an extension of ASCII.
     """
-    if suffix.lower() not in _FINDERS:
-        raise PageError(f"not HTML or Markdown; the file name must end in {', '.join(sorted(_FINDERS))}")
+    if suffix.lower() not in PAGE_SUFFIXES:
+        raise PageError(f"not HTML or Markdown; the file name must end in {', '.join(sorted(PAGE_SUFFIXES))}")
+    if len(content) > MAX_PAGE_BYTES:
+        raise PageError(f"too large: more than {MAX_PAGE_BYTES // 1_000_000} MB; split the page")
     if b"\0" in content:
         raise PageError("not text, or UTF-16; save the file as UTF-8 first")
     encoding = _encoding(content)
-    text = content.decode(encoding)
-    missing, position, offset = [], 0, 0
-    for image in sorted(_FINDERS[suffix.lower()](text)):
-        offset += len(text[position : image.position].encode(encoding))
+    page = content if encoding == "utf-8" else content.decode(encoding).encode()
+    missing, position, offset, line = [], 0, 0, 1
+    for image in sorted(_FINDERS[suffix.lower()](page)):
+        between = page[position : image.position]
         position = image.position
-        missing.append(MissingAlt(image.source, offset, text.count("\n", 0, position) + 1, image.is_attribute))
+        offset += len(between.decode().encode(encoding))
+        line += between.count(b"\n")
+        missing.append(MissingAlt(image.source, offset, line, image.is_attribute, image.is_template))
     return missing
 
 
 def insert_texts(content: bytes, texts: Iterable[tuple[MissingAlt, str]]) -> bytes:
-    """Return the content with alt texts inserted. Blank texts are skipped.
+    """Return the content with alt texts inserted. Blank texts and images in template code are skipped.
 
     Args:
         content: the content in which `find_missing_alts` found the images.
@@ -78,7 +89,7 @@ def insert_texts(content: bytes, texts: Iterable[tuple[MissingAlt, str]]) -> byt
     encoding = "utf-8" if _encoding(content) == "utf-8" else "ascii"
     parts, position = [], 0
     for missing, text in sorted(texts, key=lambda pair: pair[0].offset):
-        if not (words := " ".join(text.split())):
+        if missing.is_template or not (words := " ".join(text.split())):
             continue
         inserted = f' alt="{html.escape(words)}"' if missing.is_attribute else _MARKDOWN_PUNCTUATION.sub(r"\\\1", words)
         parts += [content[position : missing.offset], inserted.encode(encoding, "xmlcharrefreplace")]

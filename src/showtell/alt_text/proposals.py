@@ -1,33 +1,19 @@
 """Proposing alt texts for the images of pages."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from showtell.alt_text.missing_alts import HTML_SUFFIXES, MARKDOWN_SUFFIXES, MissingAlt, insert_texts
-from showtell.alt_text.pages import Page
+from showtell.alt_text.missing_alts import MissingAlt, insert_texts
+from showtell.alt_text.pages import Page, UndescribedImage
+from showtell.alt_text.websites import Website
 from showtell.errors import ShowtellError, describe_error
-from showtell.images import find_images
 from showtell.inference.caption import CaptionResult
 
 if TYPE_CHECKING:
     from showtell.inference.captioner import Captioner
-
-
-@dataclass(frozen=True)
-class UndescribedImage:
-    """An image without a proposed text. A person has to write the text.
-
-    Attributes:
-        missing: the image.
-        reason: why there is no proposal.
-        is_error: whether the image could not be captioned. Otherwise the confidence is too low.
-    """
-
-    missing: MissingAlt
-    reason: str
-    is_error: bool
 
 
 @dataclass(frozen=True)
@@ -53,18 +39,29 @@ def read_pages(paths: Iterable[Path]) -> tuple[list[Page], list[str]]:
     """Read HTML and Markdown files, and return them with the errors of files that cannot be read.
 
     Args:
-        paths: files and folders. The root of the website is the given folder, or the folder of the given file.
+        paths: files and folders. The root of the website is the given folder, or the folder of the given file. A file
+            that is given twice, such as by a symbolic link, is read once.
     """
-    pages: dict[Path, Page] = {}
-    errors = []
+    pages: dict[str, Page] = {}
+    errors: list[str] = []
     for path in paths:
-        root = path if path.is_dir() else path.parent
-        for file in find_images([path], suffixes=HTML_SUFFIXES | MARKDOWN_SUFFIXES):
+        website, files = _list_pages(path, errors)
+        for file in files:
+            if (real := os.path.realpath(file)) in pages:
+                continue
             try:
-                pages[file] = Page.read(file, root)
+                pages[real] = Page.read(file, website)
             except (ShowtellError, OSError) as error:
                 errors.append(describe_error(error))
     return list(pages.values()), errors
+
+
+def _list_pages(path: Path, errors: list[str]) -> tuple[Website, list[Path]]:
+    """Return a website and its pages. Symbolic links come last, so that pages go by their own names."""
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+        return Website(path.parent), [path]
+    website = Website(path)
+    return website, sorted(website.pages(lambda error: errors.append(describe_error(error))), key=os.path.islink)
 
 
 def propose_texts(
@@ -91,7 +88,7 @@ def propose_texts(
 
 
 def _propose(page: Page, results: dict[Path, CaptionResult], min_confidence: float) -> Proposal:
-    texts, undescribed = [], []
+    texts, undescribed = [], list(page.undescribed)
     for missing, image in page.missing:
         result = results[image]
         if result.error is not None:

@@ -12,6 +12,7 @@ import typer
 from showtell.cli.caption_options import check_confidence
 from showtell.cli.options import Models, fail
 from showtell.errors import ConfigurationError, ShowtellError, describe_error
+from showtell.utils.files import remove_abandoned_files
 from showtell.utils.progress import progress_bar
 from showtell.utils.text import plural
 
@@ -34,7 +35,8 @@ def alt_text(
 
     Covers HTML images without an alt attribute, and `![](image.jpg)` in Markdown.
     Decorative images (alt="") and remote images are skipped.
-    Image addresses that start with a slash are relative to the given folder.
+    Image addresses that start with a slash are relative to the given folder, or to the folder of a given file.
+    Files outside of it are neither read nor written.
     """
     from showtell.alt_text import propose_texts, read_pages
     from showtell.inference.captioner import Captioner
@@ -51,6 +53,9 @@ def alt_text(
     progress = progress_bar("captioning") if has_images else nullcontext(lambda done, total: None)
     with progress as advance:
         proposals = propose_texts(captioner, pages, min_confidence, advance)
+    if write:
+        for folder in {page.file.parent for page in pages}:
+            remove_abandoned_files(folder)
     changed, failed = [], len(errors)
     for proposal in proposals:
         _report_undescribed(proposal)
@@ -77,7 +82,7 @@ def _check_threshold(captioner: "Captioner", min_confidence: float) -> None:
 def _report_undescribed(proposal: "Proposal") -> None:
     for image in proposal.undescribed:
         level = logging.WARNING if image.is_error else logging.INFO
-        place = f"{proposal.page.path}:{image.missing.line}: {image.missing.source}"
+        place = f"{proposal.page.path}:{image.missing.line}: {image.missing.source or 'image'}"
         logger.log(level, "%s: no text proposed: %s", place, image.reason)
 
 
