@@ -30,6 +30,8 @@ from showtell.vocabulary import Vocabulary
 BATCH_SIZE = 16
 # The encoder is fastest on batches whose activations fit into the processor's cache.
 ENCODER_BATCH_SIZE = 4
+# Partial captions that are decoded at the same time, so that wide beams of many images need not much memory.
+MAX_ROWS = 256
 
 
 class Captioner:
@@ -212,7 +214,12 @@ class Captioner:
             yield from batch
 
     def _search(self, features: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
-        return search(self.step, features if len(features) > 1 else features[0], options)
+        images = max(1, MAX_ROWS // options.rows)
+        found: list[list[Hypothesis]] = []
+        for start in range(0, len(features[0]), images):
+            parts = [array[start : start + images] for array in features]
+            found += search(self.step, parts if len(parts) > 1 else parts[0], options)
+        return found
 
     def _limit_time(self, images: Sequence[np.ndarray]) -> AbstractContextManager[None]:
         names = ("encoder.onnx", "decoder_start.onnx", "decoder_step.onnx")
