@@ -110,6 +110,21 @@ def test_the_same_seed_creates_identical_files(tmp_path):
     assert contents("first") != contents("other")
 
 
+def test_an_interrupted_run_is_completed_and_other_files_stay(tmp_path):
+    write_tutorial_data(tmp_path, images=5)
+    contents = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for name in ("images/0003.png", "metadata.csv"):
+        (tmp_path / name).unlink()
+    write_tutorial_data(tmp_path, images=5)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == contents
+    for name in ("images/0003.png", "metadata.csv"):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(ConfigurationError, match=f"{name}: already exists with other content; choose a new folder"):
+            write_tutorial_data(tmp_path, images=5)
+        assert (tmp_path / name).read_bytes() == b"mine"
+        (tmp_path / name).unlink()
+
+
 def test_too_few_images_are_rejected(tmp_path):
     with pytest.raises(ConfigurationError, match="4 images are too few"):
         write_tutorial_data(tmp_path, images=4)

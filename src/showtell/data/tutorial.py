@@ -1,6 +1,7 @@
 """The tutorial data set: images of coloured shapes with captions. Drawing takes seconds, training two minutes."""
 
 import csv
+import io
 from itertools import product
 from pathlib import Path
 
@@ -66,14 +67,14 @@ def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, re
     No caption of a validation image occurs in training, so the model cannot memorise it.
 
     Args:
-        folder: the output folder. It is created if missing; files of the same name are replaced.
+        folder: the output folder; created if missing.
         images: number of images, at least 5.
         seed: random seed. The same seed creates the same files.
         relations: draw two shapes per image, with their relative position in the caption, as in "a small blue square
             above a large white moon on a plain background". A model needs grid features to learn it.
 
     Raises:
-        ConfigurationError: if `images` or `seed` is too small.
+        ConfigurationError: if `images` or `seed` is too small, or a file of the same name has other content.
     """
     if images < 5:
         raise ConfigurationError(f"{images} images are too few for a training and a validation split; draw at least 5")
@@ -98,14 +99,25 @@ def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, re
             _draw_shape(image, first, IMAGE_SIZE / 2 + random.uniform(-24, 24, 2), 1.0, random)
             subject = f"a {' '.join(first)}"
         name = f"images/{index:04}.png"
-        with atomic_write(folder / name) as temporary:
-            image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX).save(temporary)
+        content = io.BytesIO()
+        image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX).save(content, "png")
+        _write_new(folder / name, content.getvalue())
         caption = f"{subject} on a {background} background"
         # Images with the same caption are in the same split.
         split = "val" if combination % 5 == 4 else "train"
         rows += [(name, caption, split), (name, f"there is {caption}", split)]
-    with atomic_write(folder / "metadata.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    _write_new(folder / "metadata.csv", table.getvalue().encode())
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file, unless an earlier run of the same command wrote it."""
+    if not path.exists():
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+    elif path.read_bytes() != content:
+        raise ConfigurationError(f"{path}: already exists with other content; choose a new folder")
 
 
 def _draw_background(pattern: str, random: np.random.Generator) -> Image.Image:
