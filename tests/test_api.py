@@ -1,7 +1,11 @@
 """The public API: its names, its types, and a program that uses all of it."""
 
+import copy
+import multiprocessing
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 from helpers import EXAMPLES, ROOT
@@ -43,3 +47,25 @@ def test_a_program_that_uses_the_whole_api_runs(showtell, tmp_path):
     assert "CIDEr" in lines[-1] and "images/" not in done.stderr
     # A library is quiet: the program has configured no logging.
     assert "epoch" not in done.stderr
+
+
+def test_a_captioner_is_copied_at_any_time():
+    captioner = showtell.Captioner.load()
+    photos = sorted(EXAMPLES.glob("*.jpg"))
+    copies = [copy.deepcopy(captioner), pickle.loads(pickle.dumps(captioner))]
+    with ThreadPoolExecutor(1) as pool:
+        captions = pool.submit(lambda: [result.captions[0] for result in captioner.caption(photos * 4)])
+        while not captions.done():
+            copies[2:] = [copy.copy(captioner), copy.deepcopy(captioner), pickle.loads(pickle.dumps(captioner))]
+    expected = captions.result()[0]
+    assert len(copies) == 5 and [other(photos[0]).text for other in copies] == [expected.text] * 5
+    assert copy.deepcopy(expected) == pickle.loads(pickle.dumps(expected)) == expected
+
+
+def test_a_captioner_that_was_used_works_in_other_processes():
+    captioner = showtell.Captioner.load()
+    photos = sorted(map(str, EXAMPLES.glob("*.jpg")))[:2]
+    expected = [captioner(photo).text for photo in photos]
+    # joblib and Ray send the captioner to new processes in the same way.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert [caption.text for caption in pool.map(captioner, photos)] == expected
