@@ -1,6 +1,7 @@
 """Training and export, for the command line and the Python API."""
 
 import logging
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -188,7 +189,7 @@ def create_run(
     if encoder is not None:
         settings |= {"encoder": encoder.name, "grid": encoder.cells > 1}
     if recipe.model.word_vectors:
-        settings["word_vectors"] = str(Path(recipe.model.word_vectors).resolve())
+        settings["word_vectors"] = os.path.realpath(recipe.model.word_vectors)
     recipe = recipe.override(settings)
     Run.require_no_run(folder)
     if start:
@@ -271,7 +272,7 @@ def _train(run: Run, training: TrainingSplit, validation: TrainingSplit | None, 
     try:
         with progress("training", "steps") as advance:
             train(run, training, validation, advance)
-    except KeyboardInterrupt:  # a second Ctrl-C; the first one stops at the next step
+    except KeyboardInterrupt:  # before the first step; from then on, Ctrl-C stops after a step
         command = f"showtell train -o {shlex.quote(str(run.folder))} --resume"
         raise Interrupted(f"stopped; resume with: {command}") from None
     logger.info("done; %s", _export_hint(run.folder))

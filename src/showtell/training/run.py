@@ -15,6 +15,7 @@ start/                  of a run with --start-from: the initial weights of the d
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -65,8 +66,8 @@ class DataPaths:
             raise ConfigurationError(
                 "pass --features and --images at most twice: once for training and once for validation"
             )
-        feature_files, folders = (tuple(str(path.resolve()) for path in paths) for paths in (features, images))
-        return cls(str(captions.resolve()), feature_files, folders, skip_missing)
+        feature_files, folders = (tuple(map(os.path.realpath, paths)) for paths in (features, images))
+        return cls(os.path.realpath(captions), feature_files, folders, skip_missing)
 
 
 @dataclass(frozen=True)
