@@ -31,6 +31,22 @@ def test_an_eps_program_inside_of_an_iptc_file_is_not_run(tmp_path):
         decode(content)
 
 
+def test_the_command_line_disables_ghostscript():
+    program = """
+from PIL import EpsImagePlugin
+import showtell
+assert EpsImagePlugin.gs_binary is not False  # a library leaves its host alone
+import sys
+from showtell.cli import main
+sys.argv = ["showtell", "--version"]
+try:
+    main()
+finally:
+    assert EpsImagePlugin.gs_binary is False
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_an_opened_eps_image_is_refused():
     Image.init()
     with Image.open(BytesIO(zoo.encode(zoo.photo(32), "EPS"))) as image, pytest.raises(ImageError, match="EPS"):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 import typer
+from PIL import EpsImagePlugin
 
 from showtell import __version__
 from showtell.cli import alt_text, captioning, ray, scoring, serving, training
@@ -101,6 +102,7 @@ def _configure_pillow() -> None:
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
     # Broken metadata and large images are handled by showtell.images.
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
+    EpsImagePlugin.gs_binary = False  # no image file of a user may run Ghostscript
 
 
 def _print_version(is_set: bool) -> None:
