@@ -68,7 +68,8 @@ def caption(
     spreadsheet_safe: Annotated[
         bool,
         typer.Option(
-            "--spreadsheet-safe", help="Put ' in front of CSV cells that a spreadsheet may take for a formula."
+            "--spreadsheet-safe",
+            help="Put an apostrophe in front of CSV cells that a spreadsheet may take for a formula.",
         ),
     ] = False,
     annotate: Annotated[
