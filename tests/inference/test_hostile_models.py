@@ -86,6 +86,19 @@ def test_inputs_and_outputs_must_be_those_of_the_manifest(tmp_path, name, change
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_names_with_control_characters_stay_on_one_printable_line(tmp_path):
+    bundle = Bundle.load(save_looking_bundle(tmp_path / "b", RECURRENT_GRAPHS))
+    step = onnx.load_from_string(bundle.files[STEP])
+    for value in step.graph.input:
+        value.name = value.name.replace("hidden", "a\n\x1b[2J" * 1000)
+    for node in step.graph.node:
+        node.input[:] = [name.replace("hidden", "a\n\x1b[2J" * 1000) for name in node.input]
+    hostile = replace(bundle, files={**bundle.files, STEP: step.SerializeToString()})
+    with pytest.raises(BundleError, match=r"a \\x1b\[2J") as error:
+        Captioner([hostile]).open_models()
+    assert str(error.value).isprintable() and len(str(error.value)) < 700
+
+
 def test_attention_that_the_manifest_does_not_declare_is_refused(tmp_path):
     bundle = Bundle.load(save_looking_bundle(tmp_path / "b", RECURRENT_GRAPHS))
     with pytest.raises(BundleError, match="has_attention"):

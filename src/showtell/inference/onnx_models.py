@@ -17,7 +17,7 @@ from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError
 from showtell.inference.decoder_step import DecoderState, prime_state
 from showtell.inference.run_limits import current_run_options, limit_memory
-from showtell.utils.text import one_line
+from showtell.utils.text import printable
 from showtell.utils.threads import omp_num_threads
 
 # Outputs of decoder_step.onnx that replace an input of the same name have this prefix.
@@ -27,6 +27,7 @@ LOG_PROBS = "log_probabilities"
 # Numbers in one array of the recurrent state, per caption.
 MAX_STATE_SIZE = 10_000_000
 MAX_FEATURE = 1e6
+MAX_MESSAGE = 500
 
 # The package sets ORT_DISABLE_TELEMETRY; this also covers programs that imported ONNX Runtime before showtell.
 onnxruntime.disable_telemetry_events()
@@ -82,7 +83,7 @@ def _open(model: str | bytes, name: str, options: onnxruntime.SessionOptions) ->
         # Names that are not valid UTF-8 cause an error only when they are read.
         _ = [(node.name, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        raise BundleError(f"{name}: ONNX Runtime cannot load the model: {one_line(error)}") from None
+        raise BundleError(f"{name}: ONNX Runtime cannot load the model: {_brief(error)}") from None
     return session
 
 
@@ -216,9 +217,14 @@ def _match_states(image: _Signature, inputs: _Signature, outputs: _Signature) ->
     return {name: tuple(shape[1:]) for name, shape in states.items()}
 
 
+def _brief(text: object) -> str:
+    """Return a message on one line. Names in a model may have any length and any character."""
+    return printable(" ".join(str(text).split()))[:MAX_MESSAGE]
+
+
 def _require(holds: bool, problem: str) -> None:
     if not holds:
-        raise BundleError(f"the models of the bundle do not match: {problem}; export the bundle again")
+        raise BundleError(f"the models of the bundle do not match: {_brief(problem)}; export the bundle again")
 
 
 def _require_tensor(name: str, signature: _Signature, element: str, shape: Sequence[Any]) -> None:
@@ -246,6 +252,6 @@ def _run(
     try:
         results: Sequence[np.ndarray] = session.run(outputs, feed, options)
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        reason = "it takes too long" if options is not None and options.terminate else one_line(error)
+        reason = "it takes too long" if options is not None and options.terminate else _brief(error)
         raise BundleError(f"running a model of the bundle failed: {reason}") from None
     return results
