@@ -95,7 +95,8 @@ def test_a_subset_with_the_frequencies_of_the_whole_set_gets_the_same_scores(ran
 @pytest.mark.parametrize(
     "content",
     ["", "[]", "{}", '{"images": 2}', '{"images": 0, "counts": {}}', '{"images": "2", "counts": {}}']
-    + [f'{{"images": 2, "counts": {counts}}}' for counts in ("[1]", '{"a": 3}', '{"a": "1"}', '{"": 1}')],
+    + [f'{{"images": 2, "counts": {counts}}}' for counts in ("[1]", '{"a": 3}', '{"a": "1"}', '{"": 1}', '{"a": 1.5}')]
+    + [f'{{"images": {images}, "counts": {{}}}}' for images in (10**30, 2.5, "true", "NaN", "[]")],
 )
 def test_invalid_json_is_rejected_in_one_line(content):
     with pytest.raises(ShowtellError, match="invalid document frequencies") as error:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from showtell.errors import ShowtellError
 from showtell.metrics.ngrams import ORDERS, Ngrams, Tokens, count_ngrams, group_codes
 
+MAX_IMAGES = 10**12
 SIGMA = 6.0  # of the Gaussian length penalty, in words
 
 
@@ -40,7 +41,7 @@ class DocumentFrequencies:
             raise ShowtellError("no references: document frequencies need at least one image")
         for ngram, count in counts.items():
             if not 1 <= count <= images or len(ngram.split()) not in ORDERS:
-                raise ShowtellError(f"invalid document frequency: {ngram!r} in {count} of {images} images")
+                raise ShowtellError(f"invalid document frequency: {ngram[:100]!r} in {count} of {images} images")
         self.images = images
         self.counts = counts
 
@@ -75,7 +76,10 @@ class DocumentFrequencies:
         """Read the result of `to_json`. Raises ShowtellError if the text is invalid."""
         try:
             content = json.loads(text)
-            return cls(content["images"], content["counts"])
+            images, counts = content["images"], content["counts"]
+            if any(type(number) is not int or number > MAX_IMAGES for number in (images, *counts.values())):
+                raise ValueError(f"a number of images is not a whole number up to {MAX_IMAGES:,}")
+            return cls(images, counts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShowtellError) as error:
             raise ShowtellError(f"invalid document frequencies: {error}; create them again") from None
 
