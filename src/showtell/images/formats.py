@@ -78,6 +78,7 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
         with Image.open(file, formats=_load_decoders(format_)) as image:
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
+            limits.check_strips(image.tile)
             pixel_bytes = image.width * image.height * _PIXEL_BYTES.get(image.mode, 4)
             limits.check_memory(decoder_bytes + pixel_bytes, file_bytes)
             yield image

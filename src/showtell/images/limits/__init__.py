@@ -10,7 +10,7 @@ from showtell.images.limits.cost import CostError, check_memory
 from showtell.images.limits.heif import check_heif
 from showtell.images.limits.jpeg import MAX_EXIF_BYTES, check_jpeg
 from showtell.images.limits.others import check_bmp, check_gif, check_png, check_webp
-from showtell.images.limits.tiff import check_tiff
+from showtell.images.limits.tiff import check_strips, check_tiff
 
 __all__ = [
     "MAX_EXIF_BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "check_jpeg",
     "check_memory",
     "check_png",
+    "check_strips",
     "check_tiff",
     "check_webp",
 ]

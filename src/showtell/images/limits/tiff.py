@@ -2,7 +2,9 @@
 
 import re
 import struct
-from typing import BinaryIO
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, BinaryIO
 
 from showtell.images.limits.cost import require_at_most
 
@@ -10,6 +12,7 @@ MAX_TAGS = 4096
 MAX_VALUES = 1_000_000  # of all tags; text and bytes do not count
 MAX_FRACTIONS = 1000  # of all tags; each becomes a Python object of 300 bytes
 MAX_STRIPS = 65_536
+MAX_READS = 500_000
 FAX_BYTES_PER_COLUMN = 16  # of libtiff's decoder for CCITT compression
 
 TIFF_HEADER = re.compile(rb"II[*+]\0|MM\0[*+]")
@@ -36,6 +39,20 @@ def check_tiff(file: BinaryIO) -> int:
     is_rotated = tags.value(_ORIENTATION, 1) != 1
     buffer_bytes = max(strip_pixels, tile_pixels) * bits // 8
     return buffer_bytes + FAX_BYTES_PER_COLUMN * width + 4 * width * height * is_rotated
+
+
+def check_strips(tiles: Sequence[Any]) -> None:
+    """Limit the reads of an opened TIFF file. Pillow reads a strip in parts as long as the gap to the next strip.
+
+    Args:
+        tiles: the attribute `tile` of a Pillow image: codec, extents, offset and arguments of each strip.
+    """
+    reads = 0
+    for strip, following in pairwise(sorted(tiles, key=lambda tile: tile[2])):
+        left, top, right, bottom = strip[1]
+        gap = following[2] - strip[2]
+        reads += 4 * (right - left) * (bottom - top) // gap if gap else 1
+    require_at_most(MAX_READS, reads, "reads of overlapping TIFF strips")
 
 
 class TiffTags:
