@@ -10,14 +10,14 @@ from showtell.encoder import EncoderInfo
 from showtell.errors import ConfigurationError
 from showtell.images import Preprocess
 from showtell.inference.search import Hypothesis
-from showtell.recipe import FineTuningConfig, ModelConfig, Recipe, SelfCriticalConfig
+from showtell.recipe import FineTuningConfig, ModelConfig, Recipe, SelfCriticalConfig, TrainingConfig
 from showtell.training.batches import TrainingSplit
 from showtell.training.checkpoints import save_model
 from showtell.training.cross_entropy import scheduled_sampling
 from showtell.training.decoders import ShowAttendTell, build_decoder
 from showtell.training.fine_tuning import AdamTwoLearningRates, EncoderDecoder, FineTuning, augment
 from showtell.training.loss import MaskedCrossEntropy
-from showtell.training.phases import is_improvement
+from showtell.training.phases import is_improvement, make_optimizer
 from showtell.training.run import DataPaths, Run
 from showtell.training.self_critical import (
     SelfCritical,
@@ -197,6 +197,12 @@ def test_encoder_and_decoder_are_saved_and_loaded_with_their_optimizer(model, tm
         either.train_on_batch(*make_batch())
     for original, restored in zip(model.get_weights(), loaded.get_weights(), strict=True):
         assert np.array_equal(original, restored)
+
+
+@pytest.mark.parametrize("name", ["x", "Optimizer", "x\x1b[2J"])
+def test_an_unknown_optimizer_is_an_error(name):
+    with pytest.raises(ConfigurationError, match="Keras has no optimizer with this name; try adam or sgd"):
+        make_optimizer(TrainingConfig(optimizer=name), 10)
 
 
 def test_existing_checkpoints_name_the_optimizer_two_rates():

@@ -111,11 +111,14 @@ def make_optimizer(settings: TrainingConfig, steps_per_epoch: int) -> keras.opti
         )
     config = {"learning_rate": learning_rate, "global_clipnorm": settings.clip_norm}
     try:
-        return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+        optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
     except (ValueError, TypeError):
+        optimizer = None
+    if optimizer is None or type(optimizer) is keras.optimizers.Optimizer:  # the base class cannot be used
         raise ConfigurationError(
             f"optimizer {settings.optimizer!r}: Keras has no optimizer with this name; try adam or sgd"
-        ) from None
+        )
+    return optimizer
 
 
 def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss) -> None:
