@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,7 +29,7 @@ from showtell.errors import ShowtellError
 
 PROCESSES = 2
 START_SECONDS = 120.0  # to import the modules and to make the first files
-MAX_GROWTH = 100.0  # MB of memory of a child process between a tenth of its cases and the end
+MAX_GROWTH = 200.0  # MB of memory of a child process in the second half of its cases
 MAX_MEMORY = 6 << 30  # bytes of address space, to protect the machine
 
 # Tries one damaged file, which it leaves in the folder of its kind. Returns if the file was still valid.
@@ -60,11 +60,12 @@ class Kind:
 
 
 KINDS = {
-    "image-bytes": Kind("images, damaged bytes", "image_cases", "byte_case", 20_000, 5, 500),
     "images": Kind("images, damaged structure", "image_cases", "structure_case", 30_000, 5, 500),
-    "image-bombs": Kind("image bombs", "image_bombs", "bomb_case", 65, 5, 500, hang_seconds=30),
-    "captions": Kind("caption files", "caption_cases", "caption_case", 10_000, 5, 500),
+    "image-bytes": Kind("images, damaged bytes", "image_cases", "byte_case", 20_000, 5, 500),
+    "image-bombs": Kind("hostile images", "image_bombs", "bomb_case", 88, 5, 500),
+    "bundles": Kind("bundles, damaged structure", "bundle_cases", "bundle_case", 10_000, 10, 500),
     "bundle-bytes": Kind("bundles, damaged bytes", "bundle_byte_cases", "byte_case", 10_000, 10, 500),
+    "captions": Kind("caption files", "caption_cases", "caption_case", 10_000, 5, 500),
 }
 FAULTY = {"faulty": Kind("faulty", "faulty_cases", "faulty_case", 8, 0.3, 50, hang_seconds=3)}
 
@@ -123,7 +124,7 @@ def row(title: str, results: list[Result]) -> str:
     return f"| {title} | {' | '.join(f'{count:,}' for count in counts)} | {seconds:.1f} s | {megabytes:.0f} MB |"
 
 
-def run(name: str, numbers: range, seed: int, failures: Path = ROOT / "out" / "fuzz") -> list[Result]:
+def run(name: str, numbers: Sequence[int], seed: int, failures: Path = ROOT / "out" / "fuzz") -> list[Result]:
     """Try cases of one kind in two processes.
 
     Args:
@@ -152,7 +153,7 @@ class _Worker:
         numbers: numbers of the cases without a result.
     """
 
-    def __init__(self, name: str, numbers: range, seed: int, failures: Path):
+    def __init__(self, name: str, numbers: Sequence[int], seed: int, failures: Path):
         self.numbers = numbers
         self._name, self._seed, self._failures = name, seed, failures
         self._kind = (KINDS | FAULTY)[name]
@@ -210,7 +211,9 @@ class _Worker:
         self._folder.cleanup()
 
 
-def _run_cases(name: str, numbers: range, seed: int, folder: Path, failures: Path, connection: Connection) -> None:
+def _run_cases(
+    name: str, numbers: Sequence[int], seed: int, folder: Path, failures: Path, connection: Connection
+) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     kind = (KINDS | FAULTY)[name]
     case = getattr(importlib.import_module(kind.module), kind.function)(folder)
@@ -220,8 +223,8 @@ def _run_cases(name: str, numbers: range, seed: int, folder: Path, failures: Pat
     for number in numbers:
         result = _check_cost(_measure(case, seed, number), kind)
         resident.append(result.resident)
-        if number == numbers[-1] and (growth := resident[-1] - resident[len(resident) // 10]) > MAX_GROWTH:
-            result = replace(result, verdict=f"memory grew by {growth:.0f} MB in {len(resident):,} cases")
+        if number == numbers[-1] and (growth := resident[-1] - resident[len(resident) // 2]) > MAX_GROWTH:
+            result = replace(result, verdict=f"memory grew by {growth:.0f} MB in {len(resident) // 2:,} cases")
         if result.is_failure:
             _keep_files(folder, failures, f"{name}-{seed}-{number}")
         connection.send(result)
@@ -256,7 +259,7 @@ def _memory(name: str) -> float:
 
 
 def _keep_files(folder: Path, failures: Path, name: str) -> None:
-    shutil.copytree(folder, failures / name, dirs_exist_ok=True)
+    shutil.copytree(folder, failures / name, symlinks=True, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

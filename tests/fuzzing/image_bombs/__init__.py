@@ -6,10 +6,10 @@ import numpy as np
 from runner import Case
 
 from image_bombs import bmp, gif, heif, jpeg, png, programs, tiff, webp
-from image_bombs.registry import BOMBS, MAX_BYTES
+from image_bombs.registry import BOMBS, MAX_BYTES, SLOW
 from showtell.images import Preprocess
 
-__all__ = ["BOMBS", "bmp", "bomb_case", "gif", "heif", "jpeg", "png", "programs", "tiff", "webp"]
+__all__ = ["BOMBS", "SLOW", "bmp", "bomb_case", "gif", "heif", "jpeg", "png", "programs", "tiff", "webp"]
 
 
 def bomb_case(folder: Path) -> Case:

@@ -2,7 +2,7 @@
 
 import struct
 
-from image_bombs.registry import SIDE, bomb, fill
+from image_bombs.registry import SIDE, bomb, fill, slow_bomb
 
 
 def _gif(width: int, height: int, *extensions: bytes) -> bytes:
@@ -29,7 +29,7 @@ def gif_extensions() -> bytes:
     return _gif(1, 1, fill(b"!\1\0"))
 
 
-@bomb
+@slow_bomb
 def gif_vast_screen() -> bytes:
     """A transparent screen of 13,000 x 13,000 pixels with a frame of one pixel, in 50 bytes."""
     return _gif(SIDE, SIDE, b"!\xf9\4\1\0\0\0\0")

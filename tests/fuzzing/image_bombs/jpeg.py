@@ -7,7 +7,7 @@ import numpy as np
 import zoo
 from image_formats import jpeg, jpeg_segment, split_jpeg
 
-from image_bombs.registry import SIDE, bomb, exif_fractions, fill
+from image_bombs.registry import SIDE, bomb, exif_fractions, fill, slow_bomb
 
 
 def _small_jpeg(**options: object) -> tuple[list[bytes], bytes]:
@@ -152,7 +152,7 @@ def jpeg_refinement_scans() -> bytes:
     return jpeg([*segments, run], scan * 80 + b"\xff\xd9")
 
 
-@bomb
+@slow_bomb
 def jpeg_arithmetic() -> bytes:
     """13,000 x 13,000 arithmetic-coded pixels; each restart interval, of one row, is decoded from zeros."""
     return _arithmetic_jpeg(SIDE, 0xC9, jpeg_segment(0xDD, struct.pack(">H", SIDE // 8)), b"\3\1\0\2\0\3\0\0\x3f\0")

@@ -5,7 +5,7 @@ import zlib
 
 from image_formats import png, png_chunk, png_header, zeros
 
-from image_bombs.registry import LARGE, SIDE, bomb, exif_fractions, fill
+from image_bombs.registry import LARGE, SIDE, bomb, exif_fractions, fill, slow_bomb
 
 
 def _pixels() -> list[bytes]:
@@ -52,7 +52,7 @@ def png_vast_16_bits() -> bytes:
     return _vast_png(16, 6, 8)
 
 
-@bomb
+@slow_bomb
 def png_vast_grey_16_bits() -> bytes:
     """13,000 x 13,000 grey pixels of 16 bits."""
     return _vast_png(16, 0, 2)
@@ -70,7 +70,7 @@ def png_vast_interlaced() -> bytes:
     return _vast_png(8, 2, 3, interlace=1)
 
 
-@bomb
+@slow_bomb
 def png_vast_transparent_palette() -> bytes:
     """13,000 x 13,000 pixels with a palette and transparent colours."""
     palette = [png_chunk(b"PLTE", bytes(range(256)) * 3), png_chunk(b"tRNS", bytes(range(256)))]
@@ -83,7 +83,7 @@ def _vast_png(bits: int, colour: int, bytes_per_pixel: float, interlace: int = 0
     return png(png_header(side, side, bits, colour, interlace), png_chunk(b"IDAT", zeros(size)))
 
 
-@bomb
+@slow_bomb
 def png_large_rgba() -> bytes:
     """10,500 x 10,500 pixels with transparency."""
     return _vast_png(8, 6, 4, side=LARGE)
@@ -95,7 +95,7 @@ def png_large_rgba_16_bits() -> bytes:
     return _vast_png(16, 6, 8, side=LARGE)
 
 
-@bomb
+@slow_bomb
 def png_large_interlaced() -> bytes:
     """10,500 x 10,500 interlaced pixels."""
     return _vast_png(8, 6, 4, interlace=1, side=LARGE)

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from image_formats import Tiff, TiffField, zeros
 
-from image_bombs.registry import LARGE, SIDE, bomb, fill
+from image_bombs.registry import LARGE, SIDE, bomb, fill, slow_bomb
 
 
 def _tiff_fields(tiff: Tiff, width: int, height: int, compression: int = 1, samples: int = 1) -> list[TiffField]:
@@ -50,6 +50,15 @@ def tiff_shared_strips() -> bytes:
     counts = tiff.add(np.full(rows, size, "<u4").tobytes())
     strips = [tiff.pointer(273, 4, rows, offsets), tiff.field(278, 1), tiff.pointer(279, 4, rows, counts)]
     return tiff.file(tiff.add_directory([*_tiff_fields(tiff, 1, rows, 8), *strips]))
+
+
+@bomb
+def tiff_strips_one_byte_apart() -> bytes:
+    """Two strips of 15 MB that start one byte apart, which makes Pillow read the first byte by byte."""
+    tiff, width, rows = Tiff(), 3000, 5000
+    start = tiff.add(bytes(width * rows + 1))
+    strips = [tiff.field(273, start, start + 1), tiff.field(278, rows), tiff.field(279, *[width * rows] * 2)]
+    return tiff.file(tiff.add_directory([*_tiff_fields(tiff, width, 2 * rows), *strips]))
 
 
 @bomb
@@ -146,13 +155,13 @@ def tiff_two_resolutions() -> bytes:
 _END_PADDING = TiffField(700, 1, bytes(8_000_000))
 
 
-@bomb
+@slow_bomb
 def tiff_large_rgba() -> bytes:
     """10,500 x 10,500 pixels in 340 strips."""
     return _large_tiff(4, 1)
 
 
-@bomb
+@slow_bomb
 def tiff_large_16_bits() -> bytes:
     """10,500 x 10,500 grey pixels of 16 bits in 340 strips."""
     return _large_tiff(1, 2)
