@@ -15,7 +15,7 @@ _KINDS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tEXt", b"IDAT"
 def mutate(content: bytes, generator: np.random.Generator) -> bytes:
     """Change chunks of a PNG file, and correct the checksums, except for one in ten files."""
     chunks = _split(content)
-    operations = (_insert, _resize, _repeat, _compress, _animate, _describe, _fill, numbers.rearrange)
+    operations = (_insert, _resize, _repeat, _compress, _animate, _describe, _fill, _fit, numbers.rearrange)
     for _ in range(int(generator.integers(1, 5))):
         numbers.choose(operations, generator)(chunks, generator)
     written = [one if isinstance(one, bytes) else png_chunk(*one) for one in chunks]
@@ -90,3 +90,16 @@ def _fill(chunks: list, generator: np.random.Generator) -> None:
     data = [(b"IDAT", packed[start : start + step]) for start in range(0, len(packed), step)]
     others = [chunk for chunk in chunks if chunk[0] != b"IDAT"]
     chunks[:] = [*others[:1], *data, *others[1:]] if generator.random() < 0.5 else [*others[:-1], *data, *others[-1:]]
+
+
+def _fit(chunks: list, generator: np.random.Generator) -> None:
+    """Replace the image by a valid one of any size below the limits."""
+    bits, colour, channels = numbers.choose(
+        ((1, 0, 1), (16, 0, 1), (8, 2, 3), (8, 3, 1), (8, 6, 4), (16, 6, 4)), generator
+    )
+    width = int(10 ** generator.uniform(0, 5))
+    height = max(1, int(10 ** generator.uniform(0, 8.2)) // width)
+    row = (width * bits * channels + 7) // 8 + 1
+    others = [chunk for chunk in chunks if chunk[0] not in (b"IHDR", b"IDAT")]
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    chunks[:] = [header, *others[:-1], (b"IDAT", zeros(row * height)), *others[-1:]]
