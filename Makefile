@@ -19,7 +19,7 @@ test: .venv/everything
 coverage: .venv/everything
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing
 
-# Tens of thousands of damaged files; takes about two minutes.
+# Tens of thousands of damaged and hostile files; takes about half an hour on two cores.
 fuzz: .venv/everything
 	PYTHONPATH=tests $(BIN)/python tests/fuzzing/runner.py
 
