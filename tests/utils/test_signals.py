@@ -65,8 +65,8 @@ def test_a_second_signal_ends_a_process_that_is_busy_in_onnx_runtime(kind, first
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(second)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == -second and errors == ""
+    process.communicate(timeout=60)
+    assert process.returncode == -second
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
