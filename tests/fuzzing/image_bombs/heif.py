@@ -141,6 +141,12 @@ if features.check("avif"):
         return content.replace(b"ispe\0\0\0\0", b"ispe\0\0\0\1")
 
     @bomb
+    def avif_grid_before_broken_box() -> bytes:
+        """10,000 x 10,000 pixels, and broken metadata at the end of the file, which the decoder does not read."""
+        content = _heif_grid(_encode_avif(Image.new("RGB", (1000, 1000))), 1000, 10, repeat=False)
+        return content + box(b"free", bytes(100_000)) + full_box(b"meta", 0, full_box(b"iloc", 1, b"\x44\0\xff\xff"))
+
+    @bomb
     def avif_items() -> bytes:
         """1.3 million items."""
         numbers = np.arange(2, 1_300_000, dtype=">u4")
@@ -237,3 +243,9 @@ if find_spec("pillow_heif"):
         association = full_box(b"ipma", 0, struct.pack(">IH", 1, 1), _indices(known))
         properties = box(b"iprp", box(b"ipco", *(box(*one) for one in known)), association)
         return _write_heif(template, items, references, properties, data + exif)
+
+    @bomb
+    def heic_grid_before_broken_box() -> bytes:
+        """10,000 x 10,000 pixels, and a broken box at the end of the file."""
+        content = _heif_grid(_encode_heic(Image.new("RGB", (1000, 1000))), 1000, 10, repeat=False)
+        return content + box(b"free", bytes(100_000)) + full_box(b"meta", 0, full_box(b"iloc", 1, b"\x44\0\xff\xff"))

@@ -7,7 +7,7 @@ import numpy as np
 import zoo
 from image_formats import jpeg, jpeg_segment, split_jpeg
 
-from image_bombs.registry import SIDE, bomb, exif_fractions, fill, slow_bomb
+from image_bombs.registry import LARGE, SIDE, bomb, exif_fractions, fill, slow_bomb
 
 
 def _small_jpeg(**options: object) -> tuple[list[bytes], bytes]:
@@ -125,6 +125,14 @@ def jpeg_progressive_coefficients() -> bytes:
     """A progressive file of less than 1 kB, whose coefficients take 1 GB."""
     segments, scans = _small_jpeg(progressive=True, subsampling=0)
     return jpeg(_resized(segments, SIDE, SIDE), scans)
+
+
+@bomb
+def jpeg_progressive_with_short_frame() -> bytes:
+    """10,500 x 10,500 progressive pixels, and an incomplete frame header after the first scan."""
+    segments, scans = _small_jpeg(progressive=True, subsampling=0)
+    second = scans.index(b"\xff\xda", 2)
+    return jpeg(_resized(segments, LARGE, LARGE), scans[:second] + b"\xff\xc2\0\3\x08" + scans[second:])
 
 
 @bomb

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from image_formats import Tiff, TiffField, zeros
@@ -123,6 +124,21 @@ def tiff_giant_tile_without_offsets() -> bytes:
 
 
 @bomb
+def tiff_giant_tile_with_broken_gps() -> bytes:
+    """A tile of 25,000 x 25,000 pixels, and a GPS directory outside the file."""
+    tiff, side = Tiff(), 25_008
+    content = zeros(side * side * 3)
+    tile = [
+        tiff.field(322, side),
+        tiff.field(323, side),
+        tiff.field(324, tiff.add(content)),
+        _count(tiff, content, 325),
+    ]
+    fields = [*_tiff_fields(tiff, 256, 256, 8, samples=3), *tile, tiff.field(0x8825, 40_000_000)]
+    return tiff.file(tiff.add_directory(fields))
+
+
+@bomb
 def tiff_large_strip_of_signed_bits() -> bytes:
     """One strip of 10,500 x 10,500 pixels of 32 bits, a number that has a sign."""
     return _vast_tiff([Tiff().field(258, 32, type_=8), Tiff().field(339, 3, type_=3)], bytes_per_sample=4, side=LARGE)
@@ -237,6 +253,26 @@ def tiff_exif_fractions() -> bytes:
     exif = tiff.add_directory([tiff.pointer(0x829A, 5, 3_750_000, values)])
     fields = [*_tiff_fields(tiff, 1, 1), tiff.field(273, 8), tiff.field(278, 1), tiff.field(279, 1)]
     return tiff.file(tiff.add_directory([*fields, tiff.field(0x8769, exif), tiff.field(0x8825, exif)]))
+
+
+@bomb
+def tiff_exif_fractions_behind_unknown_type() -> bytes:
+    """The same EXIF directory, whose offset stands behind a field of the same tag with an unknown type."""
+    return _tiff_with_fractions(lambda tiff, exif: [TiffField(0x8769, 99, bytes(4)), tiff.field(0x8769, exif)])
+
+
+@bomb
+def tiff_gps_fractions_behind_broken_exif() -> bytes:
+    """The same directory for GPS, behind the offset of an EXIF directory that is outside the file."""
+    return _tiff_with_fractions(lambda tiff, gps: [tiff.field(0x8769, 40_000_000), tiff.field(0x8825, gps)])
+
+
+def _tiff_with_fractions(pointers: Callable[[Tiff, int], list[TiffField]]) -> bytes:
+    tiff = Tiff()
+    values = tiff.add(fill(struct.pack("<2I", 3, 7), 30_000_000))
+    directory = tiff.add_directory([tiff.pointer(0x829A, 5, 3_750_000, values)])
+    fields = [*_tiff_fields(tiff, 1, 1), tiff.field(273, 8), tiff.field(278, 1), tiff.field(279, 1)]
+    return tiff.file(tiff.add_directory([*fields, *pointers(tiff, directory)]))
 
 
 @bomb
