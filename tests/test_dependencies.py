@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = {
     "data": ["train"],
     "evaluation": ["train"],
-    "images.py": ["heic"],
+    "images": ["heic"],
     "metrics": ["meteor"],
     "ray": ["ray"],
     "server": ["serve"],
