@@ -62,7 +62,7 @@ class Kind:
 KINDS = {
     "images": Kind("images, damaged structure", "image_cases", "structure_case", 30_000, 5, 500),
     "image-bytes": Kind("images, damaged bytes", "image_cases", "byte_case", 20_000, 5, 500),
-    "image-bombs": Kind("hostile images", "image_bombs", "bomb_case", 94, 5, 500),
+    "image-bombs": Kind("hostile images", "image_bombs", "bomb_case", 95, 5, 500),
     "bundles": Kind("bundles, damaged structure", "bundle_cases", "bundle_case", 10_000, 10, 500),
     "bundle-bytes": Kind("bundles, damaged bytes", "bundle_byte_cases", "byte_case", 10_000, 10, 500),
     "captions": Kind("caption files", "caption_cases", "caption_case", 10_000, 5, 500),

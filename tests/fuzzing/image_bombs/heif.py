@@ -147,6 +147,14 @@ if features.check("avif"):
         return content + box(b"free", bytes(100_000)) + full_box(b"meta", 0, full_box(b"iloc", 1, b"\x44\0\xff\xff"))
 
     @bomb
+    def avif_exif_headers() -> bytes:
+        """1,000 headers of EXIF blocks, which share directories of 4,096 fields."""
+        headers = b"".join(b"II*\0" + struct.pack("<II", 12_000, 0) for _ in range(1000))
+        # Twelve bytes that are a field of a directory, and whose first two bytes are a number of fields.
+        fields = [struct.pack("<HHHIH", 4096, tag, 3, 1, 24_000) for tag in (34665, 34853, 40965)]
+        return _encode_avif(zoo.photo(32)) + box(b"free", headers, b"".join(fields) * 4096)
+
+    @bomb
     def avif_items() -> bytes:
         """1.3 million items."""
         numbers = np.arange(2, 1_300_000, dtype=">u4")
