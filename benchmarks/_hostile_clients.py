@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -183,8 +184,9 @@ def _send(address: str, attack: Attack) -> Response:
 
 
 def _receive(connection: socket.socket) -> Iterator[bytes]:
-    while part := connection.recv(65536):
-        yield part
+    with suppress(ConnectionResetError):  # a server that does not read the whole request closes so, after its response
+        while part := connection.recv(65536):
+            yield part
 
 
 def _parse(response: bytes) -> Response:
