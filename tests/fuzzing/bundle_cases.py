@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runner import Case
 
 from showtell.errors import ImageError
+from showtell.inference import model_check
 from showtell.inference.bundle import Bundle
 from showtell.inference.captioner import Captioner
 from showtell.inference.confidence import Calibration, FeatureClusters
@@ -41,13 +42,10 @@ TYPES = (
     TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64,
     TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL, TensorProto.STRING,
 )  # fmt: skip
-_OPERATORS = """
-    Loop If Scan ConstantOfShape Range Expand Tile Pad Resize Add Sub Mul Div MatMul Gemm Conv Concat Reshape Transpose
-    Gather GatherND Slice Split Squeeze Unsqueeze Softmax LogSoftmax ReduceSum ReduceMean ReduceMax Cast Shape Identity
-    Where CumSum TopK OneHot NonZero RandomUniform SequenceConstruct Einsum LSTM MaxPool AveragePool Trilu ScatterND Mod
-    QuantizeLinear DequantizeLinear StringNormalizer ArgMax Size Flatten DepthToSpace
+FORBIDDEN = """
+    Loop If Scan Resize NonZero RandomUniform SequenceConstruct Einsum LSTM StringNormalizer DepthToSpace ConvTranspose
 """
-OPERATORS = _OPERATORS.split()
+OPERATORS = [*FORBIDDEN.split(), *sorted(name.decode() for name in model_check.OPERATORS)]
 
 _Model = onnx.ModelProto
 _Generator = np.random.Generator
