@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from helpers import EXAMPLES, ROOT
 
-from showtell.encoder import EncoderInfo
 from showtell.errors import BundleError, ConfigurationError
-from showtell.images import Preprocess, decode
-from showtell.inference.onnx_models import OnnxEncoder, open_bundle_model, open_session
+from showtell.images import decode
+from showtell.inference.onnx_models import open_session
 from showtell.recipe import EncoderConfig
 from showtell.training.encoders import load_encoder
 
@@ -40,17 +39,3 @@ def test_invalid_models_give_a_one_line_error(tmp_path):
     with pytest.raises(BundleError, match=r"bad\.onnx") as error:
         open_session(tmp_path / "bad.onnx")
     assert "\n" not in str(error.value)
-
-
-def test_folded_constants_are_no_inputs_of_an_exported_network():
-    import keras
-
-    from showtell.training.onnx_graphs import export_network
-
-    pixels = keras.Input((8, 8, 3), dtype="uint8", name="images")
-    scaled = keras.applications.resnet.preprocess_input(keras.ops.cast(pixels, "float32"))
-    model = keras.Model(pixels, keras.layers.Reshape((64, 3))(scaled))
-    info = EncoderInfo("scaled", "0", Preprocess(8), cells=64, channels=3)
-    exported = export_network(info, model).SerializeToString()
-    (features,) = OnnxEncoder(open_bundle_model(exported, "encoder.onnx"), info).encode(np.ones((1, 8, 8, 3), np.uint8))
-    assert features[0] == pytest.approx([1 - 103.939, 1 - 116.779, 1 - 123.68], abs=1e-4)
