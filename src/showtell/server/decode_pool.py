@@ -221,6 +221,10 @@ class DecodePool:
             thread.join()
         for worker in self._workers:
             worker.close()
+        for lane in (self._fast, self._slow):  # images that moved to the slow lane after its threads had ended
+            while not lane.jobs.empty():
+                if (job := lane.jobs.get()) is not None:
+                    job.future.cancel()
 
     def submit(self, content: bytes, deadline: float = math.inf) -> "Future[Pixels]":
         """Queue the content of an image file.
