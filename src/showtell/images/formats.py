@@ -71,8 +71,8 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
         file_bytes = file.seek(0, 2)
         try:
             decoder_bytes = format_.check(file)
-        except struct.error:  # the header is incomplete, which the decoder reports
-            decoder_bytes = 0
+        except struct.error:
+            raise ValueError("the header is incomplete") from None
         limits.check_memory(decoder_bytes, file_bytes)
         file.seek(0)
         with Image.open(file, formats=_load_decoders(format_)) as image:

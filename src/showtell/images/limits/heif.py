@@ -14,7 +14,7 @@ MAX_INDEX_BYTES = 2 * MEGABYTE  # of the boxes `meta` and `moov`, which describe
 MAX_ITEMS = 2000  # an image of 48 megapixels consists of about 200 tiles
 MAX_EXTENTS = 20_000
 MAX_SHARED_BYTES = 4  # sum of the sizes of all items, relative to the size of the file
-MAX_EXIF_BLOCKS = 1000
+MAX_EXIF_BLOCKS = 20
 
 # Measured, besides the decoded pixels.
 AV1_BYTES_PER_PIXEL = 8

@@ -15,12 +15,14 @@ MAX_EXIF_BYTES = 1 * MEGABYTE
 MAX_JUNK_BYTES = 65_536
 MAX_QUANTIZATION_BYTES = 2000  # four tables of 16-bit values have 516 bytes
 MAX_BLOCK_VISITS = 60_000_000  # blocks of 8 x 8 coefficients, times scans
+MAX_ARITHMETIC_BLOCK_VISITS = 3_000_000  # arithmetic coding is slow, and no camera uses it
 COEFFICIENT_BYTES = 128  # per block of a progressive JPEG
 
 # A marker is FF xx; FF 00 and the restart markers FF D0 to FF D7 belong to the image data.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _START_OF_SCAN, _END_OF_IMAGE, _QUANTIZATION_TABLES = 0xDA, 0xD9, 0xDB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)})
 _HEAD_BYTES = 1024  # enough for a frame header of 255 components
@@ -35,16 +37,17 @@ def check_jpeg(file: BinaryIO) -> int:
     for number, segment in enumerate(_segments(file)):
         require_at_most(MAX_SEGMENTS, number, "JPEG segments")
         if segment.marker in _FRAMES:
-            frame = _Frame.parse(segment)
+            frame = max(frame, _Frame.parse(segment), key=lambda frame: frame.blocks)
         elif segment.marker == _QUANTIZATION_TABLES:
             require_at_most(MAX_QUANTIZATION_BYTES, segment.size, "bytes of JPEG quantization tables")
         elif segment.marker == _START_OF_SCAN:
             scans += 1
             if scans == 1:
                 _check_metadata(before_data)
+                require_at_most(frame.max_visits, frame.blocks, "JPEG blocks")
                 if not frame.needs_all_scans(segment):
                     return 0
-            require_at_most(MAX_BLOCK_VISITS, scans * frame.blocks, "JPEG blocks in all scans")
+            require_at_most(frame.max_visits, scans * frame.blocks, "JPEG blocks in all scans")
         elif scans and segment.marker == _END_OF_IMAGE:
             break
         if not scans:
@@ -78,11 +81,13 @@ class _Frame:
         blocks: number of 8 x 8 blocks of all components.
         components: number of components.
         is_progressive: whether the coefficients come in several scans.
+        max_visits: maximum number of blocks in all scans.
     """
 
     blocks: int = 0
     components: int = 0
     is_progressive: bool = False
+    max_visits: int = MAX_BLOCK_VISITS
 
     @classmethod
     def parse(cls, segment: _Segment) -> "_Frame":
@@ -91,7 +96,8 @@ class _Frame:
         horizontal, vertical = (max((pair[axis] for pair in factors), default=1) or 1 for axis in (0, 1))
         area = sum(x * y for x, y in factors) / (horizontal * vertical)
         blocks = (width // 8 + horizontal) * (height // 8 + vertical) * area
-        return cls(round(blocks), components, segment.marker in _PROGRESSIVE)
+        max_visits = MAX_ARITHMETIC_BLOCK_VISITS if segment.marker in _ARITHMETIC else MAX_BLOCK_VISITS
+        return cls(round(blocks), components, segment.marker in _PROGRESSIVE, max_visits)
 
     def needs_all_scans(self, first_scan: _Segment) -> bool:
         """Return whether the decoder reads all scans before the first pixel, because one has not all components."""

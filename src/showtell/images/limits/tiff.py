@@ -2,7 +2,8 @@
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, BinaryIO
 
@@ -75,22 +76,27 @@ class TiffTags:
         self._values = self._fractions = 0
         self._tags = self._read_tags(*struct.unpack_from(self._pointer, head, 8 if is_big else 4))
         for pointer in _SUB_DIRECTORIES:
-            if offset := self.value(pointer):
-                self._read_tags(offset)
+            for offset in self._values_of(pointer):
+                with suppress(struct.error):  # decoders ignore a sub-directory outside the file
+                    self._read_tags(offset)
 
-    def _read_tags(self, offset: int) -> dict[int, tuple[int, int, bytes]]:
+    def _read_tags(self, offset: int) -> dict[int, list[tuple[int, int, bytes]]]:
+        """Return the type, the number of values and the data of all fields of each tag.
+
+        A tag has one field in a valid file. Decoders differ in which field of several they use.
+        """
         self._seek(offset)
         (count,) = self._count.unpack(self._file.read(self._count.size))
         require_at_most(MAX_TAGS, count, "TIFF tags")
         content = self._file.read(count * self._entry.size)
-        tags: dict[int, tuple[int, int, bytes]] = {}
+        tags: dict[int, list[tuple[int, int, bytes]]] = {}
         for number in range(len(content) // self._entry.size):
             tag, type_, values, data = self._entry.unpack_from(content, number * self._entry.size)
             self._fractions += values * (type_ in _FRACTIONS)
             self._values += values * (type_ not in _BYTES)
             require_at_most(MAX_FRACTIONS, self._fractions, "fractions in TIFF tags")
             require_at_most(MAX_VALUES, self._values, "values in TIFF tags")
-            tags.setdefault(tag, (type_, values, data))
+            tags.setdefault(tag, []).append((type_, values, data))
         return tags
 
     def _seek(self, offset: int) -> None:
@@ -98,15 +104,20 @@ class TiffTags:
 
     def count(self, tag: int) -> int:
         """Return the number of values of a tag."""
-        return self._tags.get(tag, (0, 0, b""))[1]
+        return max((values for _, values, _ in self._tags.get(tag, ())), default=0)
 
     def value(self, tag: int, default: int = 0) -> int:
-        """Return the absolute first value of a tag, or a default if it is not an integer."""
-        type_, count, data = self._tags.get(tag, (0, 0, b""))
-        if type_ not in _INTEGERS:
-            return default
-        code = self._order + _INTEGERS[type_]
-        if count * struct.calcsize(code) > len(data):
-            self._seek(*struct.unpack(self._pointer, data))
-            data = self._file.read(struct.calcsize(code))
-        return abs(struct.unpack_from(code, data)[0]) if len(data) >= struct.calcsize(code) else default
+        """Return the first value of a tag, or a default if it is not an integer. Negative values become positive."""
+        return max(self._values_of(tag), default=default)
+
+    def _values_of(self, tag: int) -> Iterator[int]:
+        """Yield the first value of each field of a tag that is an integer."""
+        for type_, count, data in self._tags.get(tag, ()):
+            if type_ not in _INTEGERS:
+                continue
+            value = struct.Struct(self._order + _INTEGERS[type_])
+            if count * value.size > len(data):
+                self._seek(*struct.unpack(self._pointer, data))
+                data = self._file.read(value.size)
+            if len(data) >= value.size:
+                yield abs(value.unpack_from(data)[0])
