@@ -3,9 +3,10 @@
 Without loops, an ONNX graph ends. But a model of a hundred bytes can make a tensor of 10 GB, and multiply it.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Timer, local
+from threading import Event, Lock, Thread, local
 
 import onnxruntime
 
@@ -20,39 +21,48 @@ SECONDS_PER_IMAGE = 10.0
 MODEL_BYTES_PER_SECOND = 10_000_000
 
 _current = local()
+_lock = Lock()
+_largest_model = 0  # bytes
 
 
 def limit_memory(options: onnxruntime.SessionOptions, model_bytes: int) -> None:
-    """Limit the memory for the tensors of the next session that is opened with these options.
+    """Limit the memory for the tensors of the session that is opened with these options.
 
-    ONNX Runtime refuses a larger allocation with an error. Registering replaces the allocator for later sessions only.
+    ONNX Runtime refuses a larger allocation with an error. The session gets the allocator that is registered last, and
+    keeps it. Another thread may register one in between, so the limit is the largest of all models so far.
     """
-    limit = BYTES_PER_THREAD * THREADS + BYTES_PER_MODEL_BYTE * model_bytes
-    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    extend_as_requested = {"arena_extend_strategy": 1}
-    onnxruntime.create_and_register_allocator(
-        memory, onnxruntime.OrtArenaCfg({"max_mem": limit, **extend_as_requested})
-    )
+    global _largest_model
+    with _lock:
+        _largest_model = max(_largest_model, model_bytes)
+        _register_allocator(BYTES_PER_THREAD * THREADS + BYTES_PER_MODEL_BYTE * _largest_model)
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_CONSTANT_BYTES))
+
+
+def _register_allocator(max_bytes: int) -> None:
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    extend_as_requested = 1
+    arena = onnxruntime.OrtArenaCfg({"max_mem": max_bytes, "arena_extend_strategy": extend_as_requested})
+    onnxruntime.create_and_register_allocator(memory, arena)
 
 
 @contextmanager
 def limit_time(images: int, model_bytes: int) -> Iterator[None]:
     """Limit the time of all models that this thread runs in the context, for a batch of images.
 
-    The limit is a hundred times what a model of this size takes. ONNX Runtime checks it after each operator.
+    The limit is far above the time of a model of this size. It is not reached while the process is paused or waits for
+    other processes. ONNX Runtime checks it after each operator.
     """
     _current.options = options = onnxruntime.RunOptions()
     options.log_severity_level = 4  # errors become exceptions
-    timer = Timer(images * (SECONDS_PER_IMAGE + model_bytes / MODEL_BYTES_PER_SECOND), _terminate, [options])
-    timer.daemon = True
-    timer.start()
+    seconds = images * (SECONDS_PER_IMAGE + model_bytes / MODEL_BYTES_PER_SECOND)
+    done = Event()
+    Thread(target=_terminate_after, args=(options, seconds, done), daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
         _current.options = None
 
 
@@ -61,5 +71,11 @@ def current_run_options() -> onnxruntime.RunOptions | None:
     return getattr(_current, "options", None)
 
 
-def _terminate(options: onnxruntime.RunOptions) -> None:
-    options.terminate = True
+def _terminate_after(options: onnxruntime.RunOptions, seconds: float, done: Event) -> None:
+    """Stop the run when both the clock and the processor time of the process have advanced by `seconds`."""
+    deadline = time.process_time() + seconds
+    while not done.wait(seconds):
+        seconds = deadline - time.process_time()
+        if seconds <= 0:
+            options.terminate = True
+            return
