@@ -117,9 +117,9 @@ def test_samples_with_equal_rewards_do_not_change_the_weights(tmp_path):
 
 def test_bleu_losses_do_not_accumulate_over_epochs(tmp_path):
     phase = self_critical_phase(tmp_path, [["red"], ["blue"]])
-    names = ("cider", "bleu_4", "repeated_bigrams", "val_loss")
     first, second, third = (
-        dict(zip(names, values, strict=True)) for values in ((50, 20, 0, 2), (51, 19.6, 0, 2), (52, 19.3, 0, 2))
+        {"epoch": epoch, "best": True, "cider": cider, "bleu_4": bleu_4, "repeated_bigrams": 0, "val_loss": 2}
+        for epoch, cider, bleu_4 in ((0, 50, 20), (1, 51, 19.6), (2, 52, 19.3))
     )
     phase.run.write_history([first])
     assert phase.is_better(second, first)
