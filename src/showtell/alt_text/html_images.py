@@ -7,8 +7,9 @@ from typing import NamedTuple
 from urllib.parse import urljoin
 
 from showtell.alt_text.html_tags import Tag, scan_tags
-from showtell.alt_text.templates import find_images_in, find_template_regions, has_template_code, mask
+from showtell.alt_text.templates import find_template_regions, has_template_code, mask
 
+_IMG_TAG = re.compile(rb"<img(?=[\s/>])", re.IGNORECASE)
 # Attributes that set the alt text when the page is rendered: Vue, Angular, Alpine, Thymeleaf.
 _BOUND_ALT = re.compile(r"[a-z-]*:alt|\[(attr\.)?alt\]|ng-attr-alt|data-th-alt|v-bind|x-bind|th:attr")
 _UNKNOWN_BASE = "//{}/"  # makes relative addresses unknown, and leaves absolute ones as they are
@@ -38,8 +39,9 @@ def find_html_images(page: bytes, is_xml: bool = False) -> Iterator[FoundImage]:
         is_xml: whether it is XHTML.
     """
     regions = list(find_template_regions(page))
-    for position in find_images_in(page, regions):
-        yield FoundImage(position, "", is_attribute=True, is_template=True)
+    for region in regions:
+        for tag in _IMG_TAG.finditer(page, *region):
+            yield FoundImage(tag.end(), "", is_attribute=True, is_template=True)
     yield from find_masked_images(mask(page, regions), is_xml)
 
 

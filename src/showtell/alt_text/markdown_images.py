@@ -8,11 +8,12 @@ from typing import Any
 import pyromark
 
 from showtell.alt_text.html_images import FoundImage, find_masked_images
-from showtell.alt_text.templates import MASK, Region, find_images_in, find_template_regions, has_template_code, mask
+from showtell.alt_text.templates import MASK, Region, find_template_regions, has_template_code, mask
 
 _PARTS = frozenset({"Image", "Code", "CodeBlock", "Html", "InlineHtml"})
-_MARKDOWN_CODE = frozenset(b"\r\n`~")
 _EMPTY_IMAGE = re.compile(rb"!\[(?=[ \t]*+\][(\[])")
+_IMAGE = re.compile(rb"(<img)(?=[\s/>])|(!\[)(?=[ \t]*+\][(\[])", re.IGNORECASE)
+_IMAGE_WITH_CODE = re.compile(rb"(<img)(?=[\s/])(?![^<>]*\balt\b)[^<>\0]*+\0|(!\[)[ \t]*+\]\([ \t<]*+\0", re.IGNORECASE)
 _FRONT_MATTER = re.compile(rb"(?:\xef\xbb\xbf)?(?:---[ \t]*+\r?\n(?:[^\n]*+\n)*?---[ \t]*+\r?(?:\n|\Z))?")
 
 
@@ -22,28 +23,22 @@ def find_markdown_images(page: bytes) -> Iterator[FoundImage]:
     Args:
         page: the page in UTF-8, without zero bytes.
     """
-    offset = _FRONT_MATTER.match(page).end()  # type: ignore[union-attr]  # also matches nothing
-    for image in _find_images(page[offset:]):
-        yield image._replace(position=image.position + offset)
-
-
-def _find_images(page: bytes) -> Iterator[FoundImage]:
+    front_matter = _FRONT_MATTER.match(page).end()  # type: ignore[union-attr]  # also matches nothing
+    page = b"\n" * front_matter + page[front_matter:]
     regions = list(find_template_regions(page))
     masked = mask(page, regions)
-    html, visible = bytearray(b" ") * len(page), bytearray(page)
-    for event, start, end in _parse(_maskable(page, regions)):
+    html, text = bytearray(b" ") * len(page), bytearray(page)  # the HTML, and what is neither HTML, code nor image
+    for event, start, end in _parse(page):
+        text[start:end] = b" " * (end - start)
         if "Image" in event:
-            visible[start:end] = b" " * (end - start)
             if _EMPTY_IMAGE.match(page, start):
                 yield _image(start, event["Image"]["dest_url"], masked[start:end])
-        elif "Code" in event or "CodeBlock" in event:
-            visible[start:end] = b" " * (end - start)
-        else:
+        elif "Html" in event or "InlineHtml" in event:
             (content,) = event.values()
             html[start:end] = _without_prefixes(masked[start:end], content)
+            text[start:end] = _template_code(page[start:end], masked[start:end])
     yield from find_masked_images(bytes(html))
-    for position in find_images_in(bytes(visible), regions):
-        yield FoundImage(position, "", is_attribute=True, is_template=True)
+    yield from _template_images(bytes(text), regions)
 
 
 def _parse(page: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
@@ -62,17 +57,24 @@ def _parse(page: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
                 end = span["end"]
 
 
-def _maskable(page: bytes, regions: Sequence[Region]) -> bytes:
-    """Return the page with template code replaced by letters, because an address may contain any code.
-
-    Code with line breaks or backticks is kept. Its marks may be unrelated, in different pieces of Markdown code.
-    """
-    return mask(page, (region for region in regions if _MARKDOWN_CODE.isdisjoint(page[slice(*region)])), b"x")
-
-
 def _image(start: int, address: str, masked: bytes) -> FoundImage:
     is_template = MASK in masked or has_template_code(address.encode())
     return FoundImage(start + len("!["), "" if is_template else address, False, is_template)
+
+
+def _template_images(text: bytes, regions: Sequence[Region]) -> Iterator[FoundImage]:
+    """Yield what looks like an image in template code, or is no image of Markdown because it contains such code."""
+    within = [match for region in regions for match in _IMAGE.finditer(text, *region)]
+    for match in (*within, *_IMAGE_WITH_CODE.finditer(mask(text, regions))):
+        is_attribute = match[1] is not None
+        yield FoundImage(match.end(1 if is_attribute else 2), "", is_attribute, is_template=True)
+
+
+def _template_code(content: bytes, masked: bytes) -> bytes:
+    """Return the content with spaces for everything but template code."""
+    if MASK not in masked:
+        return b" " * len(content)
+    return bytes(byte if mark == MASK[0] else ord(" ") for byte, mark in zip(content, masked, strict=True))
 
 
 def _without_prefixes(source: bytes, html: str) -> bytes:

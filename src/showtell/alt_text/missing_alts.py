@@ -70,10 +70,12 @@ def find_missing_alts(content: bytes, suffix: str) -> list[MissingAlt]:
     page = content if encoding == "utf-8" else content.decode(encoding).encode()
     missing, position, offset, line = [], 0, 0, 1
     for image in sorted(_FINDERS[suffix.lower()](page)):
-        between = page[position : image.position]
+        line += page.count(b"\n", position, image.position)
+        if encoding == "utf-8":
+            offset = image.position
+        else:
+            offset += len(page[position : image.position].decode())
         position = image.position
-        offset += len(between.decode().encode(encoding))
-        line += between.count(b"\n")
         missing.append(MissingAlt(image.source, offset, line, image.is_attribute, image.is_template))
     return missing
 

@@ -5,7 +5,7 @@ import shutil
 import stat
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from showtell.alt_text.diffs import unified_diff
@@ -70,17 +70,13 @@ class Page:
         except PageError as error:
             raise PageError(f"{path}: {error}") from None
         missing, undescribed = [], []
+        locate = cache(partial(_locate, website, path))  # pages repeat addresses
         for image in found:
-            if image.is_template:
-                undescribed.append(UndescribedImage(image, "template code", is_error=False))
-                continue
-            try:
-                local = website.local_path(image.source, path)
-            except PageError as error:
-                undescribed.append(UndescribedImage(image, str(error), is_error=True))
-            else:
-                if local is not None:
-                    missing.append((image, local))
+            local, reason = (None, "template code") if image.is_template else locate(image.source)
+            if reason:
+                undescribed.append(UndescribedImage(image, reason, is_error=not image.is_template))
+            elif local is not None:
+                missing.append((image, local))
         return cls(path, file, content, tuple(missing), tuple(undescribed))
 
     def write(self, content: bytes) -> None:
@@ -117,6 +113,14 @@ class Page:
         folder = os.path.realpath(os.curdir)
         name = self.file.relative_to(folder) if self.file.is_relative_to(folder) else self.file
         return unified_diff(os.fsencode(name.as_posix().lstrip("/")), self.content, content)
+
+
+def _locate(website: Website, page: Path, source: str) -> tuple[Path | None, str]:
+    """Return the file of a local image, and why it is not used."""
+    try:
+        return website.local_path(source, page), ""
+    except PageError as error:
+        return None, str(error)
 
 
 def _read(file: Path) -> bytes:

@@ -11,7 +11,6 @@ _CLOSING = {b"<%": b"%>", b"<?": b"?>", b"{{": b"}}", b"{%": b"%}", b"{#": b"#}"
 _OPENING = re.compile(rb"<%|<\?(?=php|=|\s)|\{[{%#]|\{/\*")
 _CODE = re.compile(rb"[{}\0]")  # with the mask
 _QUOTED = re.compile(rb"\"[^\"]*+\"|'[^']*+'")
-_IMAGE = re.compile(rb"<img(?=[\s/>])|!\[(?=[ \t]*+\][(\[])", re.IGNORECASE)
 
 
 class Region(NamedTuple):
@@ -31,11 +30,11 @@ def find_template_regions(page: bytes) -> Iterator[Region]:
     position = 0
     unclosed: set[bytes] = set()  # marks that are not closed on the rest of the page; without it, time is quadratic
     while match := _OPENING.search(page, position):
-        opening, position = match.group(), match.end()
+        opening, position = match.group(), match.start() + 1
         if opening in unclosed:
             continue
         closing = _CLOSING[opening]
-        end = page.find(closing, position)
+        end = page.find(closing, match.end())
         if end >= 0:
             position = end + len(closing)
         elif opening == b"<?":
@@ -46,18 +45,12 @@ def find_template_regions(page: bytes) -> Iterator[Region]:
         yield Region(match.start(), position)
 
 
-def mask(page: bytes, regions: Iterable[Region], mark: bytes = MASK) -> bytes:
-    """Return the page with every byte of the regions replaced by a mark of one byte."""
+def mask(page: bytes, regions: Iterable[Region]) -> bytes:
+    """Return the page with every byte of the regions replaced by MASK."""
     masked = bytearray(page)
     for start, end in regions:
-        masked[start:end] = mark * (end - start)
+        masked[start:end] = MASK * (end - start)
     return bytes(masked)
-
-
-def find_images_in(page: bytes, regions: Iterable[Region]) -> Iterator[int]:
-    """Yield the end of every "<img" and "![" that looks like an image without alt text within template code."""
-    for start, end in regions:
-        yield from (match.end() for match in _IMAGE.finditer(page, start, end))
 
 
 def has_template_code(attributes: bytes) -> bool:
