@@ -65,6 +65,7 @@ KINDS = {
     "image-bombs": Kind("hostile images", "image_bombs", "bomb_case", 95, 5, 500),
     "bundles": Kind("bundles, damaged structure", "bundle_cases", "bundle_case", 10_000, 10, 500),
     "bundle-bytes": Kind("bundles, damaged bytes", "bundle_byte_cases", "byte_case", 10_000, 10, 500),
+    "pages": Kind("pages", "page_cases", "page_case", 5_000, 10, 500),
     "captions": Kind("caption files", "caption_cases", "caption_case", 10_000, 5, 500),
 }
 FAULTY = {"faulty": Kind("faulty", "faulty_cases", "faulty_case", 8, 0.3, 50, hang_seconds=3)}
