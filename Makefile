@@ -19,7 +19,7 @@ test: .venv/everything
 coverage: .venv/everything
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing
 
-# Tens of thousands of damaged and hostile files; takes about half an hour on two cores.
+# Opens tens of thousands of damaged and hostile files; takes about half an hour on two cores.
 fuzz: .venv/everything
 	PYTHONPATH=tests $(BIN)/python tests/fuzzing/runner.py
 
@@ -27,7 +27,7 @@ fuzz: .venv/everything
 faults: .venv/everything
 	$(BIN)/python tests/faults/long.py out/faults
 
-# The server under good and hostile clients; takes ten minutes.
+# A load test of the server with well-behaved and hostile clients; takes ten minutes.
 soak: .venv/everything
 	$(BIN)/python benchmarks/server_load.py --seconds 600 --clients 48 --hostile 16
 
