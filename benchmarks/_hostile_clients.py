@@ -47,7 +47,7 @@ class Attack:
 def run_attack(address: str, attack: Attack) -> tuple[int, str]:
     """Send a hostile request; return the status, and what is wrong with the response or an empty string."""
     status, body = _send(address, attack)
-    if status == 0 or status == 503:  # no response is what many of these clients deserve
+    if status == 0 or status == 503:  # the server may close these connections without a response
         return status, ""
     try:
         is_correct = status < 500 and attack.is_correct(status, json.loads(body))
@@ -184,7 +184,9 @@ def _send(address: str, attack: Attack) -> Response:
 
 
 def _receive(connection: socket.socket) -> Iterator[bytes]:
-    with suppress(ConnectionResetError):  # a server that does not read the whole request closes so, after its response
+    with suppress(
+        ConnectionResetError
+    ):  # a server that has not read the whole request resets the connection after its response
         while part := connection.recv(65536):
             yield part
 

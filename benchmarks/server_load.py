@@ -1,8 +1,8 @@
-"""Load test of `showtell serve`: good clients send valid requests, and hostile clients attack the server.
+"""Load test of `showtell serve`: well-behaved clients send valid requests, and hostile clients attack the server.
 
     python benchmarks/server_load.py [--seconds 120] [--clients 32] [--hostile 0]
 
-It starts its own server on this machine and checks every response. Good clients wait and retry after status 503. The
+It starts its own server on this machine and checks every response. Well-behaved clients retry after status 503. The
 exit status is 1 if a response was wrong or had a status of 5xx other than 503, or if the memory grew.
 """
 
@@ -95,7 +95,7 @@ def create_cases() -> list[Case]:
 
 def one_image(captioner: Captioner, name: str, content: bytes, n_best: int, attention: bool) -> Case:
     """Create a valid request with one image."""
-    # Batching does not change a caption, to the last digit.
+    # Batching changes neither captions nor log-probabilities.
     (result,) = captioner.caption([content], replace(captioner.search_options, n_best=n_best))
     expected = [(caption.text, round(caption.log_prob, 4)) for caption in result.captions]
 

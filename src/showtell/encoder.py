@@ -37,8 +37,8 @@ class EncoderInfo:
     def __post_init__(self) -> None:
         if not (1 <= self.cells <= MAX_CELLS and 1 <= self.channels <= MAX_CHANNELS):
             raise ConfigurationError(
-                f"invalid encoder: {self.cells} cells and {self.channels} channels; the maximum is {MAX_CELLS} cells "
-                f"and {MAX_CHANNELS} channels"
+                f"invalid encoder: {self.cells} cells and {self.channels} channels; it must have 1 to {MAX_CELLS:,} "
+                f"cells and 1 to {MAX_CHANNELS:,} channels"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from showtell.utils.field_types import check_types
 DECODERS = ("show_and_tell", "show_attend_tell")
 PRECISIONS = ("float32", "mixed_bfloat16")
 TOKENIZERS = ("word", "bpe", "char")
-# Limits of `SearchOptions`. They are checked here too, because training uses its search options after an epoch.
+# Limits of `SearchOptions`. They are checked before training, because it searches only after the first epoch.
 MAX_BEAM_SIZE, MAX_CAPTION_LENGTH, MAX_BEAM_TOKENS, MAX_LENGTH_PENALTY = 200, 1000, 20_000, 100
-# Larger numbers are mistakes, and would need more memory than any machine has.
+# Larger values are mistakes and need more memory than any machine has.
 MAX_NUMBER = 1_000_000_000
 MAX_VOCABULARY_SIZE = 1_000_000
 MAX_LAYER_SIZE = 16_384
@@ -32,7 +32,7 @@ def _setting(default: Any, description: str) -> Any:
 def _require_positive(config: Any, *names: str, maximum: int = MAX_NUMBER) -> None:
     for name in names:
         if not 0 < getattr(config, name) <= maximum:
-            rule = f"must be greater than 0, and at most {maximum:,}"
+            rule = f"must be greater than 0 and at most {maximum:,}"
             raise ConfigurationError(f"{name} is {getattr(config, name)}; it {rule}")
 
 
@@ -69,8 +69,8 @@ class DataConfig:
         _require_positive(self, "min_count")
         if not 3 <= self.max_length <= MAX_CAPTION_LENGTH + 2:
             raise ConfigurationError(
-                f"max_length is {self.max_length}; it must be at least 3, for <start>, one word and <end>, and at most "
-                f"{MAX_CAPTION_LENGTH + 2}"
+                f"max_length is {self.max_length}; it must be 3 to {MAX_CAPTION_LENGTH + 2:,}, including <start> and "
+                "<end>"
             )
 
 
@@ -207,7 +207,7 @@ class Recipe:
         tokenizer, beam_size, length = self.data.tokenizer, self.training.beam_size, self.data.max_length - 2
         if beam_size * length > MAX_BEAM_TOKENS:
             raise ConfigurationError(
-                f"beam_size {beam_size} x max_length {length} is too large; it must be at most {MAX_BEAM_TOKENS:,}"
+                f"beam_size x (max_length - 2) is {beam_size * length:,}; it must be at most {MAX_BEAM_TOKENS:,}"
             )
         if tokenizer != "word" and self.model.word_vectors:
             raise ConfigurationError(f"word_vectors need the tokenizer word, but the tokenizer is {tokenizer}")

@@ -33,7 +33,7 @@ MAX_TOKENS = 500_000
 # A word consists of letters and digits, with hyphens and dots inside. English clitics ('s, 't, ..) are separate words,
 # similar to the Penn Treebank. All other punctuation is dropped.
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:[-.][\p{L}\p{M}\p{N}]+)*|'(?:s|t|d|m|re|ve|ll)(?![\p{L}\p{M}\p{N}])"
-# Control characters, separators of lines and paragraphs, and halves of surrogate pairs. A terminal obeys some of them.
+# Control characters, line and paragraph separators, and lone surrogates. Some of them control a terminal.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -69,7 +69,7 @@ class Vocabulary:
         if not _are_text(self.tokens):
             bad = next(token for token in self.tokens if not _are_text([token]))
             raise VocabularyError(
-                f"invalid token {bad[:MAX_TOKEN_LENGTH]!a}: tokens have 1 to {MAX_TOKEN_LENGTH} characters and no "
+                f"invalid token {bad[:MAX_TOKEN_LENGTH]!a}: tokens must have 1 to {MAX_TOKEN_LENGTH} characters and no "
                 "control characters; build the vocabulary again"
             )
 
@@ -134,7 +134,9 @@ class Vocabulary:
             model = content.pop("model")
             tokens, merges = _tokens_of(model.pop("vocab")), [(left, right) for left, right in model.pop("merges", ())]
             if _settings_of({**content, "model": model}) != _own_settings(model["type"]):
-                raise VocabularyError("the tokenizer has other settings than those of showtell; build the vocabulary again")
+                raise VocabularyError(
+                    "the tokenizer settings differ from those of showtell; build the vocabulary again"
+                )
             return cls(_TOKENIZERS[model["type"]](tokens, merges))
         except VocabularyError:
             raise
@@ -250,14 +252,14 @@ def _tokens_of(vocab: dict[str, int]) -> list[str]:
     if len(tokens) > MAX_TOKENS:
         raise VocabularyError(f"the vocabulary has {len(tokens):,} tokens; the maximum is {MAX_TOKENS:,}")
     if list(map(vocab.__getitem__, tokens)) != [*range(len(tokens))]:
-        raise VocabularyError("the token ids are not 0, 1, 2 and so on; build the vocabulary again")
+        raise VocabularyError("the token ids are not consecutive from 0; build the vocabulary again")
     if tokens[: len(SPECIAL_TOKENS)] != [*SPECIAL_TOKENS]:
         raise VocabularyError(f"the vocabulary does not start with {' '.join(SPECIAL_TOKENS)}; build it again")
     return tokens[len(SPECIAL_TOKENS) :]
 
 
 def _settings_of(value: Any) -> Any:
-    """Return the content of a tokenizer.json without settings that are off: versions of tokenizers differ in these."""
+    """Return the content of a tokenizer.json without disabled settings, in which versions of tokenizers differ."""
     if isinstance(value, dict):
         return {key: _settings_of(setting) for key, setting in value.items() if setting}
     return [_settings_of(setting) for setting in value] if isinstance(value, list) else value

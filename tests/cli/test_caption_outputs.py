@@ -66,7 +66,7 @@ def test_a_second_run_resumes_and_overwrites_nothing(showtell, command, noise_im
     (noise_images / "04.txt").write_text("my better words")
     replaced = showtell(*command, "--overwrite")
     assert len(read_json_lines(lines)) == 12
-    assert "warning: kept 2 sidecar files that showtell did not write or that changed since" in replaced.stderr
+    assert "warning: kept 2 sidecar files that showtell did not write or that were edited" in replaced.stderr
     assert [(noise_images / name).read_text() for name in ("03.txt", "04.txt", "05.txt")] == [
         *("my own words", "my better words", "a dog\n")
     ]

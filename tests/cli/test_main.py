@@ -25,13 +25,16 @@ def test_an_empty_argument_is_refused_before_anything_is_read(showtell, tmp_path
     for arguments, option in [
         (["caption", ""], ""),
         (["caption", "a.jpg", ""], ""),
-        (["caption", "a.jpg", "--jsonl", ""], ": that of --jsonl"),
-        (["prepare", "-o", ""], ": that of -o"),
+        (["caption", "a.jpg", "--jsonl", ""], ": --jsonl"),
+        (["prepare", "-o", ""], ": -o"),
         (["alt-text", "", "--write"], ""),
-        (["evaluate", "default", "--images="], ": that of --images"),
+        (["evaluate", "default", "--images="], ": --images"),
     ]:
         done = showtell(*arguments, status=2)
-        assert done.stderr == f"error: an argument is empty{option}; check the command\n" and done.stdout == ""
+        assert (
+            done.stderr == f"error: an argument is empty{option}; check the variables in the command\n"
+            and done.stdout == ""
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
@@ -50,10 +53,10 @@ def test_an_empty_argument_is_refused_before_anything_is_read(showtell, tmp_path
         (["prepare", "-o", "c.h5"], "--captions"),
         (["prepare", "-o", "c.h5", "--captions", "nowhere.json"], "nowhere.json"),
         (["prepare", "-o", "."], "must end in .h5"),
-        (["prepare", "-o", "c.h5", "--max-length", 10**9], "max_length is 1000000000; it must be at least 3"),
+        (["prepare", "-o", "c.h5", "--max-length", 10**9], "max_length is 1000000000; it must be 3 to 1,002"),
         (["prepare", "-o", "c.h5", "--vocabulary-size", 10**9], "vocabulary_size is 1000000000; it must be"),
-        (["prepare", "-o", "c.h5", "--min-count", 10**30], "it must be greater than 0, and at most 1,000,000,000"),
-        (["train", "-o", "run", "--units", 10**9], "units is 1000000000; it must be greater than 0, and at most"),
+        (["prepare", "-o", "c.h5", "--min-count", 10**30], "it must be greater than 0 and at most 1,000,000,000"),
+        (["train", "-o", "run", "--units", 10**9], "units is 1000000000; it must be greater than 0 and at most"),
         (["train", "-o", "run", "--learning-rate", "nan"], "learning_rate is nan"),
         (["train", "-o", "run", "--seed", 2**32], "seed is 4294967296; it must be 0 to 4,294,967,295"),
         (["caption", PHOTO, "--forbid", "\udcff"], "'?' is not"),

@@ -119,7 +119,9 @@ def test_an_interrupted_run_is_completed_and_other_files_stay(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == contents
     for name in ("images/0003.png", "metadata.csv"):
         (tmp_path / name).write_bytes(b"mine")
-        with pytest.raises(ConfigurationError, match=f"{name}: already exists with other content; choose a new folder"):
+        with pytest.raises(
+            ConfigurationError, match=f"{name}: already exists with different content; choose a new folder"
+        ):
             write_tutorial_data(tmp_path, images=5)
         assert (tmp_path / name).read_bytes() == b"mine"
         (tmp_path / name).unlink()

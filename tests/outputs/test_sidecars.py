@@ -50,8 +50,8 @@ def test_only_texts_that_showtell_wrote_are_replaced(tmp_path, caplog):
     write_sidecars(dict.fromkeys(images, "a bird"), overwrite=True)
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"kept 4 sidecar files that showtell did not write or that changed since, such as {tmp_path / 'edited.txt'}; "
-        "remove them to replace them"
+        f"kept 4 sidecar files that showtell did not write or that were edited, such as {tmp_path / 'edited.txt'}; "
+        "delete them to write them again"
     )
     texts = {path.stem: path.read_text() for path in tmp_path.glob("*.txt") if path != link}
     assert texts == {

@@ -87,7 +87,7 @@ def test_an_image_that_takes_too_long_does_not_affect_others():
         fast = [pool.submit(png(20, 20)) for _ in range(20)]
         assert all(future.result(60) for future in fast)
         for future in slow:
-            with pytest.raises(ImageError, match=r"^took longer than 0.02 s to decode; reduce the image$"):
+            with pytest.raises(ImageError, match=r"^took longer than 0.02 s to decode; resize the image$"):
                 future.result(60)
         assert pool.submit(png(20, 20)).result(60)
 
@@ -97,7 +97,7 @@ def test_an_image_that_needs_too_much_memory_does_not_affect_others():
     with DecodePool(PREPROCESSES, ServerSettings(decode_bytes=40_000_000)) as pool:
         large = pool.submit(png(8000, 4000))
         others = [pool.submit(PHOTO) for _ in range(20)]
-        with pytest.raises(ImageError, match=r"^needs more than 40 MB of memory to decode; reduce the image$"):
+        with pytest.raises(ImageError, match=r"^needs more than 40 MB of memory to decode; resize the image$"):
             large.result(60)
         assert all(future.result(60) for future in others) and pool.submit(png(2000, 1000)).result(60)
 

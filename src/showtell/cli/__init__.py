@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 
-# Options for which an empty text means "none".
+# Options that accept an empty value, which means "none".
 MAY_BE_EMPTY = ("--word-vectors", "--data-license")
 # The base class of Typer's errors about arguments, which has no public name.
 _UsageError: Any = typer.BadParameter.__base__
@@ -66,7 +66,7 @@ def main() -> NoReturn:
         discard_output()
         sys.exit(2)
     except MemoryError:
-        fail("not enough memory: the images, captions or settings are too large for this machine")
+        fail("not enough memory: the images, captions or settings are too large for this machine; reduce them")
     except OSError as error:
         discard_output()
         fail(_describe_os_error(error))
@@ -74,11 +74,12 @@ def main() -> NoReturn:
 
 
 def _refuse_empty_arguments(arguments: Sequence[str]) -> None:
-    """Exit if an argument is empty. As a path, it would be the current folder, which nobody means."""
+    """Exit if an argument is empty. As a path, an empty argument would mean the current folder."""
     for before, argument in pairwise(["", *arguments]):
         option, separator, value = argument.partition("=") if argument.startswith("--") else (before, "=", argument)
         if separator and not value and option not in MAY_BE_EMPTY:
-            fail(f"an argument is empty{f': that of {option}' if option.startswith('-') else ''}; check the command")
+            detail = f": {option}" if option.startswith("-") else ""
+            fail(f"an argument is empty{detail}; check the variables in the command")
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -102,7 +103,7 @@ def _configure_pillow() -> None:
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
     # Broken metadata and large images are handled by showtell.images.
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
-    EpsImagePlugin.gs_binary = False  # no image file of a user may run Ghostscript
+    EpsImagePlugin.gs_binary = False  # an image file must not start Ghostscript
 
 
 def _print_version(is_set: bool) -> None:

@@ -95,7 +95,7 @@ class OutputOptions:
         if not self.is_resumable:
             return "use --jsonl FILE to make a run resumable"
         if self.overwrite and self.sidecar:
-            return "the same command starts over, because of --overwrite"
+            return "with --overwrite, the same command starts over"
         command = shlex.join(["showtell", *(word for word in sys.argv[1:] if word != "--overwrite")])
         return f"{'choose a new folder for the images and ' if self.draws else ''}resume with: {command}"
 

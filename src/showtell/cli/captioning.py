@@ -69,7 +69,7 @@ def caption(
         bool,
         typer.Option(
             "--spreadsheet-safe",
-            help="Put an apostrophe in front of CSV cells that a spreadsheet may take for a formula.",
+            help="Put an apostrophe in front of CSV cells that a spreadsheet may interpret as formulas.",
         ),
     ] = False,
     annotate: Annotated[

@@ -34,7 +34,7 @@ class MessageFormatter(logging.Formatter):
         return PREFIXES.get(record.levelno, "") + printable(record.message)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """Return a traceback, which may quote file names and texts."""
+        """Return a traceback with control characters escaped, because it may quote file names."""
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 

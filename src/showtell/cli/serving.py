@@ -24,11 +24,11 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Host name that clients may use besides localhost. Repeat it for several."),
+        typer.Option(metavar="NAME", help="Additional host name that clients may use. Repeat the option for several."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Website whose pages may use this server. Repeat it for several."),
+        typer.Option(metavar="URL", help="Website whose pages may use this server. Repeat the option for several."),
     ] = None,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of a request in MB.")] = 32,
     max_files: Annotated[int, typer.Option(min=1, help="Maximum number of images per request.")] = 16,

@@ -8,14 +8,14 @@ from showtell.utils.text import printable
 
 
 def print_line(*cells: object) -> None:
-    """Print a line of results, separated by tabs. Control characters are escaped, so a line is always one line."""
+    """Print cells as one line, separated by tabs. Control characters, such as line breaks, are escaped."""
     print("\t".join(printable(str(cell)) for cell in cells), flush=True)
 
 
 def prepare_streams() -> None:
-    """Make the standard streams usable, whatever the parent process did to them."""
-    # A closed stream is replaced, because the next opened file would get its number. Standard output is replaced by a
-    # file that cannot be written, so that lost results are an error.
+    """Replace closed standard streams, and escape characters that standard output cannot encode."""
+    # Without the replacement, the next opened file would get the file descriptor of the closed stream. The replacement
+    # of standard output is not writable, so that lost results are an error.
     for number, name, mode, access in (
         (0, "stdin", "r", os.O_RDONLY),
         (1, "stdout", "w", os.O_RDONLY),

@@ -74,7 +74,7 @@ def write_tutorial_data(folder: str | Path, images: int = 600, seed: int = 0, re
             above a large white moon on a plain background". A model needs grid features to learn it.
 
     Raises:
-        ConfigurationError: if `images` or `seed` is too small, or a file of the same name has other content.
+        ConfigurationError: if `images` or `seed` is too small, or a file with the same name has different content.
     """
     if images < 5:
         raise ConfigurationError(f"{images} images are too few for a training and a validation split; draw at least 5")
@@ -117,7 +117,7 @@ def _write_new(path: Path, content: bytes) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     elif path.read_bytes() != content:
-        raise ConfigurationError(f"{path}: already exists with other content; choose a new folder")
+        raise ConfigurationError(f"{path}: already exists with different content; choose a new folder")
 
 
 def _draw_background(pattern: str, random: np.random.Generator) -> Image.Image:

@@ -45,8 +45,8 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
             side, which is several times faster and needs less memory.
 
     Raises:
-        ImageError: if the file does not exist, is not an image, is damaged, or costs too much to decode: more than
-            MAX_PIXELS pixels, or any of the limits in `showtell.images.limits`.
+        ImageError: if the file does not exist, is not an image, is damaged, or costs too much to decode: it has more
+            than MAX_PIXELS pixels, or exceeds a limit in `showtell.images.limits`.
         TypeError: if the source is not an `ImageSource`.
     """
     source = read_source(source)
@@ -86,7 +86,7 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 
 
 def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image.Image:
-    if image.format == "EPS":  # an opened image of the caller; loading it would run a program
+    if image.format == "EPS":  # an image that the caller opened; loading it would run a program
         raise UnidentifiedImageError
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
@@ -96,7 +96,7 @@ def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image
         if not is_large or at_least is None:
             return _to_rgb(_upright(image, image), _white(image))
         factor = max(1, min(image.size) // (2 * at_least))
-        check_memory(8 * image.width * image.height // factor**2, 0)  # matters for images that are long and narrow
+        check_memory(8 * image.width * image.height // factor**2, 0)  # large only for long and narrow images
         return _upright(image, _reduced(image, factor))
 
 

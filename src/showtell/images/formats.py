@@ -1,4 +1,4 @@
-"""The image formats that are decoded. A file of another format is never passed to a decoder."""
+"""The supported image formats. Files of other formats are never passed to a decoder."""
 
 import re
 import struct
@@ -23,7 +23,7 @@ _HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
 
 @dataclass(frozen=True)
 class _Format:
-    """A format that is decoded.
+    """A supported image format.
 
     Attributes:
         signature: pattern of the first bytes of a file.
@@ -36,7 +36,7 @@ class _Format:
     check: Callable[[BinaryIO], int]
 
 
-# Pillow knows 40 more formats. Some of their decoders are slow, and EPS files are programs that run in Ghostscript.
+# Pillow supports many more formats. Some of their decoders are slow, and EPS files are programs that Ghostscript runs.
 _FORMATS = (
     _Format(re.compile(rb"\xff\xd8\xff"), ("JPEG",), limits.check_jpeg),
     _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), ("PNG",), limits.check_png),
@@ -47,7 +47,7 @@ _FORMATS = (
     _Format(re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ("AVIF",), limits.check_heif),
     _Format(_HEIC, ("AVIF", "HEIF"), limits.check_heif),
 )
-# Pillow loads its other decoders only together with those of all formats.
+# Decoders that Pillow does not load by default. Pillow itself would load them with the decoders of all formats.
 _PLUGINS = {"WEBP": "PIL.WebPImagePlugin", "TIFF": "PIL.TiffImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
 # Bytes per pixel of an image in memory; 4 for all other modes.
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
@@ -85,7 +85,7 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
 
 
 def describe_unknown_format(source: Path | bytes | Image.Image) -> str:
-    """Return why the format of a file is not decoded."""
+    """Return why the format of a file is not supported."""
     if isinstance(source, Image.Image):
         return f"{source.format} images are not supported; export the image as PNG"
     head = source[:16] if isinstance(source, bytes) else _read_head(source)
@@ -100,7 +100,7 @@ def describe_unknown_format(source: Path | bytes | Image.Image) -> str:
     if _RAW.match(head):
         return "camera RAW files are not supported; export the image as JPEG"
     if _EPS.match(head):
-        return "EPS files are not supported, because they are programs; export the image as PNG"
+        return "EPS files are not supported: they are programs; export the image as PNG"
     return "not an image, or an unsupported image format"
 
 

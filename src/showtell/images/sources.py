@@ -1,4 +1,4 @@
-"""What can be captioned: a file, its content, or an image in memory."""
+"""Image sources: a file, its content, or an image in memory."""
 
 import os
 from pathlib import Path

@@ -12,7 +12,7 @@ from typing import cast
 from showtell.outputs.line_file import LineFile
 from showtell.outputs.records import Record
 
-# The beginning of a cell that a spreadsheet may take for a formula
+# The beginning of a cell that a spreadsheet may interpret as a formula
 # (https://owasp.org/www-community/attacks/CSV_Injection), after any number of apostrophes.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
@@ -25,9 +25,9 @@ class CsvTable(LineFile):
 
     Args:
         path: the file; created if missing.
-        overwrite: replace a file that this class wrote, instead of continuing it.
-        spreadsheet_safe: put an apostrophe in front of cells that a spreadsheet may take for a formula. A file must be
-            continued with the same value.
+        overwrite: replace a file that this class wrote, instead of appending to it.
+        spreadsheet_safe: put an apostrophe in front of cells that a spreadsheet may interpret as formulas. Use the same
+            value when appending to an existing file.
     """
 
     COLUMNS = ("path", "caption", "confidence", "needs_review", "error")

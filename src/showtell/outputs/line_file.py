@@ -21,7 +21,7 @@ class LineFile(ResumableOutput):
 
     Args:
         path: the file; created if missing.
-        overwrite: replace a file that this class wrote, instead of continuing it.
+        overwrite: replace a file that this class wrote, instead of appending to it.
 
     Attributes:
         path: the file.
@@ -29,7 +29,7 @@ class LineFile(ResumableOutput):
 
     Raises:
         ConfigurationError: if the path exists and is not a file.
-        CaptionFileError: if the file has other content; it stays unchanged.
+        CaptionFileError: if another program wrote the file, which then stays unchanged.
     """
 
     def __init__(self, path: Path, overwrite: bool = False):
@@ -74,7 +74,7 @@ class LineFile(ResumableOutput):
         self._remember(record)
 
     def _require_own(self, content: bytes) -> None:
-        """Raise CaptionFileError unless this class wrote a file, so that other data are never replaced."""
+        """Raise CaptionFileError unless this class wrote the content, so that other data are never replaced."""
         try:
             is_own = all(record is None or self._is_own(record) for record, _ in self._read(content))
         except CaptionFileError:

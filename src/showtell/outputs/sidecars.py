@@ -26,13 +26,12 @@ class Sidecars(ResumableOutput):
 
     A caption that needs review is not written, because a text file cannot mark it.
 
-    A text does not tell who wrote it. Each folder therefore has a record, the hidden file RECORD_NAME, with one line
-    per sidecar file that was written: the fingerprint of its name and content. An edited file differs from its
-    fingerprint.
+    A text file does not say which program wrote it. The hidden file RECORD_NAME in each folder therefore records the
+    sidecar files that were written. Each line is the fingerprint of a name and content, so an edited file has none.
 
     Args:
         images: the paths of all images. If several have the same sidecar file, it belongs to the first one.
-        overwrite: replace existing files whose name and content are in the record. Log a warning about others.
+        overwrite: replace existing files whose name and content are in the record. Log a warning about other files.
     """
 
     is_per_image = True
@@ -80,7 +79,7 @@ class Sidecars(ResumableOutput):
         kept = [path for path in self._owners if path not in self._replaceable and os.path.lexists(path)]
         if kept:
             logger.warning(
-                "kept %s that showtell did not write or that changed since, such as %s; remove them to replace them",
+                "kept %s that showtell did not write or that were edited, such as %s; delete them to write them again",
                 plural(len(kept), "sidecar file"),
                 kept[0],
             )
@@ -95,14 +94,14 @@ def _fingerprint(sidecar: Path, content: bytes) -> bytes:
 
 
 def _append_to_record(sidecar: Path, content: bytes) -> None:
-    """Record a sidecar file before it is written. If it is then not written, the line matches no file."""
+    """Record a sidecar file before it is written. If writing fails, the line matches no file and is harmless."""
     path = sidecar.with_name(RECORD_NAME)
     with with_filename(path), open(path, "ab") as file:
         file.write(_fingerprint(sidecar, content) + b"\n")
 
 
 def _find_recorded(sidecars: Iterable[Path]) -> set[Path]:
-    """Return the sidecar files whose present content showtell wrote."""
+    """Return the sidecar files whose current content showtell wrote."""
     records: dict[Path, frozenset[bytes]] = {}
     for folder in {sidecar.parent for sidecar in sidecars}:
         with suppress(OSError):

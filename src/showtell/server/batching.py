@@ -29,7 +29,7 @@ class _Job:
 
 
 class Batcher:
-    """Decode submitted images in worker processes, and caption them in threads, in batches with equal search options.
+    """Decode images in worker processes, and caption them in threads, in batches with equal search options.
 
     The oldest waiting image determines the options of the next batch, so every image is captioned eventually. This is a
     context manager: on exit, it cancels all waiting images, and stops the processes and threads.
@@ -78,7 +78,7 @@ class Batcher:
         Args:
             content: the image file.
             options: the search options.
-            deadline: time of the monotonic clock, in seconds, after which nobody waits for the captions.
+            deadline: time of the monotonic clock, in seconds, after which the result is not needed.
         """
         job = _Job(content, options)
         decoded = self._decoders.submit(content, deadline)

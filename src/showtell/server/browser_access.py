@@ -66,7 +66,7 @@ def _is_own_origin(origin: str, host: str) -> bool:
 
 
 def _is_cross_site(method: str, headers: Headers) -> bool:
-    """Return whether a page of another site sends a request, and not because its user follows a link."""
+    """Return whether a page of another site sent a request. Links that a user follows do not count."""
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return False
     is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

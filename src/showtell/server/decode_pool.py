@@ -34,10 +34,10 @@ from showtell.utils.threads import THREADS
 
 logger = logging.getLogger(__name__)
 
-# An image that needs more of either is slow. Photos of 12 megapixels take 0.1 s.
+# An image that exceeds one of these limits moves to the slow lane.
 FAST_SECONDS = 0.5
 FAST_PIXELS = 5 * MEGAPIXEL
-# Slow images leave the processor to the other processes of the server.
+# The slow lane has a lower priority than the other processes of the server.
 SLOW_NICENESS = 10
 SLOW_WORKERS = max(1, THREADS // 2)
 WATCH_SECONDS = 0.2
@@ -55,7 +55,7 @@ class WorkerEnded(Exception):
 
 
 class DecodeWorker:
-    """A worker process that is started again when it has ended. One thread may decode; any thread may kill it."""
+    """A worker process that is restarted when it has ended. One thread may decode; any thread may kill the process."""
 
     def __init__(self, options: WorkerOptions):
         self._options = options
@@ -71,7 +71,7 @@ class DecodeWorker:
         return self._process.pid
 
     def restart(self) -> None:
-        """Replace the process by a new one, unless the worker is closed."""
+        """Replace the process with a new one, unless the worker is closed."""
         with self._lock:
             if self._is_closed:
                 return
@@ -110,7 +110,7 @@ class DecodeWorker:
                 self._process.kill()
 
     def kill(self) -> None:
-        """Kill the process, and do not start it again."""
+        """Kill the process, and do not restart it."""
         with self._lock:
             self._is_closed = True
             self._process.kill()
@@ -148,7 +148,7 @@ class DecodeWorker:
             raise self._ended() from None
 
     def _ended(self) -> WorkerEnded:
-        self._process.kill()  # it may have closed its pipe only
+        self._process.kill()  # it may only have closed its pipe
         return WorkerEnded(self._process.wait())
 
 
@@ -168,11 +168,11 @@ class _Lane:
 
 
 class DecodePool:
-    """Decode images in worker processes, each image with limits on its time and memory.
+    """Decode images in worker processes, with limits on the time and memory for each image.
 
-    There are two lanes. Each image starts in the fast lane, which has a worker per core. An image that turns out to be
-    slow moves to the slow lane, whose workers have a low priority. Slow images thus do not delay others. This is a
-    context manager: on exit, it cancels all waiting images and ends the processes.
+    There are two lanes. Each image starts in the fast lane, which has one worker per core. A slow image moves to the
+    slow lane, whose workers have a low priority, so that it does not delay other images. This is a context manager: on
+    exit, it cancels all waiting images and ends the processes.
 
     Args:
         preprocesses: each image is decoded once for each of these.
@@ -231,7 +231,7 @@ class DecodePool:
 
         Args:
             content: the image file.
-            deadline: time of the monotonic clock, in seconds, after which nobody waits for the image.
+            deadline: time of the monotonic clock, in seconds, after which the result is not needed.
 
         Returns:
             A future of the pixels (size, size, 3) uint8 for each of `preprocesses`, or an ImageError. It can be
@@ -277,7 +277,7 @@ class DecodePool:
         if kind == TOO_MUCH_MEMORY:
             worker.restart()  # the memory of the old process may be fragmented
             megabytes = self._settings.decode_bytes / MEGABYTE
-            raise ImageError(f"needs more than {megabytes:g} MB of memory to decode; reduce the image")
+            raise ImageError(f"needs more than {megabytes:g} MB of memory to decode; resize the image")
         if kind == ERROR:
             raise ImageError(content.decode())
         return self._split(content)
@@ -288,10 +288,10 @@ class DecodePool:
             self._slow.jobs.put(job)
             return
         if status == OUT_OF_TIME:
-            raise ImageError(f"took longer than {self._settings.decode_seconds:g} s to decode; reduce the image")
+            raise ImageError(f"took longer than {self._settings.decode_seconds:g} s to decode; resize the image")
         if self._closed.is_set() or time.monotonic() > job.deadline:
             raise ImageError(TOO_LATE)
-        logger.warning("an image decoder ended with status %d and was started again", status)
+        logger.warning("an image decoder ended with status %d and was restarted", status)
         raise ImageError("damaged or unreadable (the decoder crashed)")
 
     def _split(self, content: bytes) -> Pixels:

@@ -24,13 +24,13 @@ from showtell.images.limits import CostError
 # Kinds of messages.
 READY, FILE, PIXELS, ERROR, TOO_MUCH_MEMORY, LARGE = b"RFPEML"
 _HEADER = Struct(">BI")
-# Exit status of a worker whose processor time was used up; no process has status None.
+# Exit status of a worker that exceeded its processor time. No process has status None.
 OUT_OF_TIME = -signal.SIGPROF if sys.platform != "win32" else None
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What a worker decodes, and its limits.
+    """The preprocessing and the limits of a worker.
 
     Attributes:
         preprocesses: each image is decoded once for each of these.
@@ -55,7 +55,7 @@ class WorkerOptions:
 
     @classmethod
     def from_json(cls, text: str) -> "WorkerOptions":
-        """Return the options of `to_json`."""
+        """Return the options from the result of `to_json`."""
         fields = json.loads(text)
         return cls(**fields | {"preprocesses": tuple(Preprocess(**values) for values in fields["preprocesses"])})
 
@@ -82,11 +82,11 @@ def read_message(file: BinaryIO) -> tuple[int, bytes]:
 def main() -> None:
     """Decode images until standard input ends."""
     options = WorkerOptions.from_json(sys.argv[1])
-    # The server ends its workers. Signals that are sent to all of its processes must not.
+    # Only the server ends its workers. Signals that are sent to all processes of the server must not end them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a worker per core, and each thread reserves memory
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one worker per core, and each thread reserves memory
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not become a reply
     files: SimpleQueue[bytes] = SimpleQueue()
@@ -150,13 +150,13 @@ def _is_large(content: bytes, options: WorkerOptions) -> bool:
             width, height = image.size
             is_baseline_jpeg = image.format in ("JPEG", "MPO") and "progressive" not in image.info
     except Image.DecompressionBombError:
-        raise ImageError(f"more than {options.max_pixels:,} pixels; reduce the image") from None
+        raise ImageError(f"more than {options.max_pixels:,} pixels; resize the image") from None
     except CostError as error:
-        raise ImageError(f"too costly to decode: {error}; reduce the image") from None
+        raise ImageError(f"too costly to decode: {error}; save the image again in another program") from None
     except Exception:  # decoding gives a more precise message
         return False
     if width * height > options.max_pixels:
-        raise ImageError(f"{width} x {height} pixels exceed the limit of {options.max_pixels:,}; reduce the image")
+        raise ImageError(f"{width} x {height} pixels exceed the limit of {options.max_pixels:,}; resize the image")
     return width * height > options.large_pixels and not is_baseline_jpeg
 
 

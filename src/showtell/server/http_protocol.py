@@ -12,13 +12,13 @@ from showtell.server.responses import CLOSE_CONNECTION, error_response, excerpt
 from showtell.server.security import SECURITY_HEADERS
 
 DRAIN_SECONDS = 2
-# h11 needs about 50 microseconds for a chunk, during which the server does nothing else.
+# h11 parses chunks in the event loop, so many small chunks would delay all other requests.
 MAX_SMALL_CHUNKS = 2000
 MIN_CHUNK_BYTES = 1024  # on average, for a connection with more than MAX_SMALL_CHUNKS
 
 
 class _ConnectionWithLargeChunks(h11.Connection):
-    """A connection that refuses bodies in millions of tiny chunks."""
+    """A connection that rejects bodies with many tiny chunks."""
 
     _chunks = 0
     _chunk_bytes = 0
@@ -37,8 +37,8 @@ class _ConnectionWithLargeChunks(h11.Connection):
 class JsonErrorProtocol(H11Protocol):
     """The HTTP protocol of uvicorn with JSON errors and a deadline for the next request of a connection.
 
-    Responses: 400, 431 or 501 if h11 cannot parse the request, 408 if its head is not complete in time. Unlike in
-    uvicorn, `timeout_keep_alive` also ends connections that send a byte now and then.
+    Responses: 400, 431 or 501 if h11 cannot parse the request, 408 if its headers are not complete in time. Unlike in
+    uvicorn, `timeout_keep_alive` also ends connections that send single bytes slowly.
 
     If the server closed the connection while a client is still sending, the client's system would discard the response.
     After an error, the protocol therefore reads and discards data for up to DRAIN_SECONDS.
@@ -52,7 +52,7 @@ class JsonErrorProtocol(H11Protocol):
         self.conn = _ConnectionWithLargeChunks(h11.SERVER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start a connection, and the time for its first request."""
+        """Start a connection and the timer for its first request."""
         super().connection_made(transport)
         self._update_head_deadline()
 

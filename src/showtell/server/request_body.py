@@ -23,9 +23,9 @@ def too_large_message(settings: ServerSettings) -> str:
 def reject_form(headers: Headers) -> JSONResponse | None:
     """Return the response to a form that would take too long to parse, or None.
 
-    Starlette decodes names and values in any charset that Python knows. With some, such as punycode, the time grows
-    with the square of the length: minutes for a megabyte. URL-encoded forms, which cannot hold files, take 0.5 s for
-    each megabyte of separators.
+    Starlette decodes names and values in any charset that Python supports. The time of some charsets, such as punycode,
+    is quadratic: a megabyte takes minutes. URL-encoded forms are rejected too, because they cannot contain files and
+    are slow to parse.
     """
     content_type, parameters = parse_options_header(headers.get("content-type"))
     if content_type == b"application/x-www-form-urlencoded":

@@ -20,7 +20,7 @@ class ServerSettings:
         max_body_bytes: maximum size of a request body, in bytes.
         max_files: maximum number of images per request.
         max_pixels: maximum number of pixels per image.
-        decode_seconds: maximum processor time to decode an image, in seconds.
+        decode_seconds: maximum processor time to decode an image, in seconds. Not enforced on Windows.
         decode_bytes: maximum memory to decode an image, in bytes. Only Linux enforces it.
         max_beam_size: maximum beam width, and maximum number of captions per image.
         timeout: maximum duration of a request, in seconds.
@@ -55,12 +55,10 @@ class ServerSettings:
             raise ConfigurationError("the token must be one word of ASCII characters, without spaces")
         for host in self.allow_hosts or ():
             if not re.fullmatch(r"[a-z0-9._-]+", host) and not _is_ipv6(host):
-                raise ConfigurationError(f"allowed host {host!r} is not a host name: write it like example.com or ::1")
+                raise ConfigurationError(f"invalid host name: {host!r}; write it like example.com or ::1")
         for origin in self.allow_origins:
             if not re.fullmatch(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?", origin):
-                raise ConfigurationError(
-                    f"allowed origin {origin!r} is not an origin: write it like https://example.com"
-                )
+                raise ConfigurationError(f"invalid origin: {origin!r}; write it like https://example.com")
 
 
 def _is_ipv6(host: str) -> bool:
@@ -71,7 +69,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def restrict_hosts(settings: ServerSettings, host: str, address: str) -> ServerSettings:
-    """Return the settings of a server without a token on a loopback address: only local programs may use it.
+    """Allow only local host names if the server has no token and listens on a loopback address.
 
     Args:
         settings: the settings that the user chose.

@@ -18,7 +18,7 @@ from showtell.server.settings import ServerSettings, restrict_hosts
 
 logger = logging.getLogger(__name__)
 
-# Seconds after the request timeout until the server has exited. Clients have half of them to receive their response.
+# Maximum seconds from the request timeout to the exit. Clients have half of this time to receive their response.
 GRACE_SECONDS = 2
 
 

@@ -87,7 +87,7 @@ def _to_onnx(model: keras.Model, inputs: Any, outputs: Sequence[str]) -> onnx.Mo
             model.export(path, format="onnx", verbose=False, input_signature=[inputs])
         exported = onnx.load(path)
     _rename(exported.graph, dict(zip((node.name for node in exported.graph.output), outputs, strict=True)))
-    # The converter leaves constants among the inputs that it has folded.
+    # The converter does not remove the inputs of constants that it has folded.
     used = {name for node in exported.graph.node for name in node.input}
     for tensor in [tensor for tensor in exported.graph.input if tensor.name not in used]:
         exported.graph.input.remove(tensor)

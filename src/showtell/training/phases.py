@@ -114,7 +114,7 @@ def make_optimizer(settings: TrainingConfig, steps_per_epoch: int) -> keras.opti
         optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
     except (ValueError, TypeError):
         optimizer = None
-    if optimizer is None or type(optimizer) is keras.optimizers.Optimizer:  # the base class cannot be used
+    if optimizer is None or type(optimizer) is keras.optimizers.Optimizer:  # the base class is not usable
         raise ConfigurationError(
             f"optimizer {settings.optimizer!r}: Keras has no optimizer with this name; try adam or sgd"
         )

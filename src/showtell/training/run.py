@@ -235,7 +235,7 @@ class Run:
 
 
 def _is_epoch(record: Any) -> bool:
-    """Return whether a value has the form of an epoch's record."""
+    """Return whether a value is a valid record of an epoch."""
     if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
         return False
     return isinstance(record.get("best"), bool) and all(

@@ -61,8 +61,8 @@ def _temporary_name(path: Path, process: str, escape: Callable[[str], str] = str
 def remove_abandoned_files(folder: Path) -> None:
     """Remove the temporary files that killed processes of this machine left in a folder.
 
-    A process lists each folder once, so that writing many files into a large folder stays fast. On Windows, where
-    Python cannot ask whether a process runs, only `exclusive_lock` removes such files.
+    A process lists each folder once, so that writing many files into a large folder stays fast. On Windows, Python
+    cannot check whether a process is running, so only `exclusive_lock` removes such files.
     """
     if os.name != "posix":
         return
@@ -75,7 +75,7 @@ def remove_abandoned_files(folder: Path) -> None:
 
 
 def _is_in_use(temporary: Path, process: int) -> bool:
-    if process == os.getpid():  # in a container, every run may have the same process number
+    if process == os.getpid():  # in a container, every run may have the same process ID
         return temporary.lstat().st_mtime >= _START_TIME
     try:
         os.kill(process, 0)
@@ -86,7 +86,7 @@ def _is_in_use(temporary: Path, process: int) -> bool:
 
 @cache
 def _machine() -> str:
-    """Return eight hexadecimal digits of the host name. Process numbers of other machines mean nothing on this one."""
+    """Return a hash of the host name, eight hexadecimal digits. A process ID is valid on one machine only."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 

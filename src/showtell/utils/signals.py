@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
-# A second signal must not wait for Python, which may be in a decoder or in ONNX Runtime for a long time. The operating
-# system then ends the process. Nothing is left half written, because files are renamed when they are complete.
+# At a second signal, the operating system ends the process. Python itself would wait for decoders and ONNX Runtime,
+# which may take long. Files stay complete, because they are renamed after writing. Only the last line of a JSON Lines
+# or CSV file may be incomplete; the next run removes it.
 _END_PROCESS = signal.SIG_DFL
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal ends the process at once.
+    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal ends the process immediately.
 
     Outside the main thread, where Python allows no signal handlers, the event is never set.
     """

@@ -17,11 +17,11 @@ def one_line(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text on one line that a terminal shows as it is.
+    r"""Return a text as one line without control characters.
 
-    Control characters, line separators, marks that change the writing direction, and undecodable bytes of file names
-    are escaped as in Python. Otherwise a file name or a caption could clear the screen, change what was printed before,
-    or look like another text (Boucher and Anderson 2021, https://arxiv.org/abs/2111.00169).
+    Control characters, line separators, bidirectional controls, and undecodable bytes of file names are escaped as in
+    Python. Otherwise a file name or a caption could clear the screen, change earlier output, or look like another text
+    (Boucher and Anderson 2021, https://arxiv.org/abs/2111.00169).
 
     Examples:
         >>> print(printable("a\n\x1b[2J.jpg"))

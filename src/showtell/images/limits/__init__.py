@@ -1,9 +1,12 @@
 """Limits on the cost of decoding an image file.
 
-A few kilobytes can keep a decoder busy for minutes or fill the memory: thousands of empty scans in a JPEG, millions of
-chunks in a PNG, one strip per row in a TIFF. Each `check_` function reads the head of a file, without decoding it, and
-raises CostError if decoding would take too long. It returns the bytes of memory that the decoder needs in addition to
-the decoded pixels. It raises struct.error if the head is incomplete.
+A small file can keep a decoder busy for minutes or fill the memory. Examples are thousands of empty scans in a JPEG,
+millions of chunks in a PNG, and one strip per row in a TIFF. Each `check_` function reads the headers of a file without
+decoding it. It returns the bytes of memory that the decoder needs in addition to the decoded pixels.
+
+Raises:
+    CostError: if decoding would take too long.
+    struct.error: if the headers are incomplete.
 """
 
 from showtell.images.limits.cost import CostError, check_memory

@@ -1,8 +1,8 @@
-"""The error, the memory limit and the counting that all checks share."""
+"""The error and the limits that the checks of all formats share."""
 
 MEGABYTE = 1_000_000
 MAX_MEMORY = 450 * MEGABYTE
-# Files larger than 56 MB may use more memory, in proportion to their size. Scans of paper are such files.
+# Files larger than 56 MB may use more memory, in proportion to their size, such as scanned documents.
 MAX_MEMORY_PER_FILE_BYTE = 8
 
 

@@ -30,7 +30,7 @@ _WINDOW_BYTES = 65_536
 
 
 def check_jpeg(file: BinaryIO) -> int:
-    """Limit the segments before the image data, and the work of a progressive image."""
+    """Limit the segments before the image data and the scans, and return the memory for the coefficients."""
     frame = _Frame()
     scans = 0
     before_data: list[_Segment] = []
@@ -100,7 +100,7 @@ class _Frame:
         return cls(round(blocks), components, segment.marker in _PROGRESSIVE, max_visits)
 
     def needs_all_scans(self, first_scan: _Segment) -> bool:
-        """Return whether the decoder reads all scans before the first pixel, because one has not all components."""
+        """Return whether the decoder must read all scans before the first pixel."""
         return self.is_progressive or first_scan.content[:1] != bytes([self.components])
 
 

@@ -43,7 +43,7 @@ def check_tiff(file: BinaryIO) -> int:
 
 
 def check_strips(tiles: Sequence[Any]) -> None:
-    """Limit the reads of an opened TIFF file. Pillow reads a strip in parts as long as the gap to the next strip.
+    """Limit the reads of an opened TIFF file. The length of each read is the gap between the offsets of two strips.
 
     Args:
         tiles: the attribute `tile` of a Pillow image: codec, extents, offset and arguments of each strip.
@@ -59,7 +59,7 @@ def check_strips(tiles: Sequence[Any]) -> None:
 class TiffTags:
     """The tags of the first image of a TIFF file, or of an EXIF block that starts at an offset in a file.
 
-    Raises CostError if there are too many tags or values, also in the EXIF and GPS tags that it refers to.
+    Raises CostError if there are too many tags or values, including those of EXIF and GPS sub-directories.
     """
 
     def __init__(self, file: BinaryIO, start: int = 0):
@@ -83,7 +83,7 @@ class TiffTags:
     def _read_tags(self, offset: int) -> dict[int, list[tuple[int, int, bytes]]]:
         """Return the type, the number of values and the data of all fields of each tag.
 
-        A tag has one field in a valid file. Decoders differ in which field of several they use.
+        In a valid file, each tag has one field. If a tag has several, decoders differ in which one they use.
         """
         self._seek(offset)
         (count,) = self._count.unpack(self._file.read(self._count.size))
