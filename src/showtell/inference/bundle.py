@@ -83,7 +83,10 @@ class Bundle:
         for value in self.decoder.values():
             _require(isinstance(value, str | int | float | bool | None), "a value of the decoder is not a scalar")
             texts += [value] if isinstance(value, str) else []
-            _require(not isinstance(value, int | float) or abs(value) <= MAX_NUMBER, "a number of the decoder is huge")
+            _require(
+                not isinstance(value, int | float) or abs(value) <= MAX_NUMBER,
+                f"a number of the decoder exceeds {MAX_NUMBER:,.0f}",
+            )
         for text in texts:
             _require(len(text) <= MAX_TEXT_LENGTH, f"a text is longer than {MAX_TEXT_LENGTH} characters")
 

@@ -53,7 +53,7 @@ def open_bundle_files(path: Path) -> Iterator[OpenedFiles]:
 @contextmanager
 def _open_zip(path: Path) -> Iterator[OpenedFiles]:
     def unreadable(error: Exception) -> BundleError:
-        return BundleError(f"{path}: not a readable .zip file: {one_line(error)}")
+        return BundleError(f"{path}: not a readable .zip file: {one_line(error)}; download or export the bundle again")
 
     with ExitStack() as stack:
         try:
@@ -98,7 +98,7 @@ class _ArchiveFile(io.FileIO):
 def _check_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     """Raise BundleError for entries that may unpack to any size, that need a password, or that occur twice."""
     if len({entry.filename for entry in entries}) < len(entries):
-        raise BundleError(f"{path}: the archive has a file twice; download or export the bundle again")
+        raise BundleError(f"{path}: the archive contains duplicate file names; download or export the bundle again")
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleError(f"{path}: {entry.filename!r} has an unsupported compression; use stored or deflated")

@@ -213,7 +213,7 @@ def _match_states(image: _Signature, inputs: _Signature, outputs: _Signature) ->
         _require_tensor(name, inputs, "float", (None, *shape[1:]))
         _require_tensor(NEXT + name, outputs, "float", (None, *shape[1:]))
     expected = {LOG_PROBS, ATTENTION, *(NEXT + name for name in states)}
-    _require(outputs.keys() <= expected, f"the outputs {[*outputs.keys() - expected]} are no inputs")
+    _require(outputs.keys() <= expected, f"the outputs {[*outputs.keys() - expected]} have no matching inputs")
     return {name: tuple(shape[1:]) for name, shape in states.items()}
 
 
@@ -252,6 +252,10 @@ def _run(
     try:
         results: Sequence[np.ndarray] = session.run(outputs, feed, options)
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        reason = "it takes too long" if options is not None and options.terminate else _brief(error)
+        reason = (
+            "it exceeded the time limit; do not use this bundle"
+            if options is not None and options.terminate
+            else _brief(error)
+        )
         raise BundleError(f"running a model of the bundle failed: {reason}") from None
     return results

@@ -1,6 +1,6 @@
 """Limits of the memory and the time that a model may take, in proportion to its size.
 
-Without loops, an ONNX graph ends. But a model of a hundred bytes can make a tensor of 10 GB, and multiply it.
+A model of a hundred bytes can create a tensor of 10 GB. Loops are refused, so every model ends, but it may be slow.
 """
 
 import time
