@@ -215,7 +215,7 @@ def _check(log_probs: np.ndarray, options: SearchOptions) -> None:
 
 
 def _check_best(log_probs: np.ndarray) -> None:
-    """Raise ShowtellError if the highest log-probability of a row is NaN or infinite. A row with NaN has the maximum NaN."""
+    """Raise ShowtellError if the highest log-probability of a row is NaN, as it is if any is, or infinite."""
     if not (log_probs < np.inf).all():
         raise ShowtellError("the model returned NaN or infinity: its weights or the image features are damaged")
 
