@@ -1,30 +1,16 @@
 """Pages on disk, their addresses and diffs."""
 
+import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from showtell.alt_text import Page, Website, insert_texts
 from showtell.errors import PageError
-
-
-@pytest.mark.parametrize(
-    ("source", "path"),
-    [
-        ("b%20c.jpg?v=1#top", "site/blog/b c.jpg"),
-        ("../a.jpg", "site/blog/../a.jpg"),
-        ("/img/a.jpg", "site/img/a.jpg"),
-        (" a.jpg\n", "site/blog/a.jpg"),
-        ("caf%E9.jpg", "site/blog/caf\udce9.jpg"),
-        *((remote, None) for remote in ("https://x.org/a.jpg", "HTTP://x.org/a.jpg", "//x.org/a.jpg", "data:,x")),
-        *((nothing, None) for nothing in ("", "#top", "?v=1", "//[")),
-    ],
-)
-def test_an_address_is_a_file_of_the_website_or_remote(source, path):
-    assert Website(Path("site")).local_path(source, Path("site/blog/page.html")) == (path and Path(path))
 
 
 def test_a_page_lists_local_images_only(tmp_path):
@@ -49,6 +35,74 @@ def test_writing_keeps_permissions_and_links_and_detects_changes(tmp_path):
     with pytest.raises(PageError, match="changed by another program"):
         page.write(b"again")
     assert path.read_bytes() == b"after"
+
+
+def test_writing_keeps_extended_attributes(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_bytes(b"before")
+    try:
+        os.setxattr(path, "user.origin", b"x")
+    except (AttributeError, OSError):
+        pytest.skip("needs extended attributes")
+    os.utime(path, (0, 0))
+    Page.read(path, Website(tmp_path)).write(b"after")
+    assert path.read_bytes() == b"after" and os.getxattr(path, "user.origin") == b"x"
+    assert path.stat().st_mtime > 0
+
+
+def test_a_page_with_hard_links_is_not_written(tmp_path):
+    path, other = tmp_path / "page.html", tmp_path / "other.html"
+    path.write_bytes(b"before")
+    other.hardlink_to(path)
+    with pytest.raises(PageError, match=r"page\.html: has 2 hard links"):
+        Page.read(path, Website(tmp_path)).write(b"after")
+    assert other.read_bytes() == b"before" and other.samefile(path) and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that every user can write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to change owners")
+def test_the_owner_is_kept_or_the_page_is_not_written(shared_folder):
+    path = shared_folder / "page.html"
+    path.write_bytes(b"before")
+    os.chown(path, 1234, 2345)
+    Page.read(path, Website(shared_folder)).write(b"after")
+    assert (path.stat().st_uid, path.stat().st_gid, path.read_bytes()) == (1234, 2345, b"after")
+    os.seteuid(4321)
+    try:
+        page = Page.read(path, Website(shared_folder))
+        with pytest.raises(PageError, match=r"page\.html: belongs to another user"):
+            page.write(b"again")
+    finally:
+        os.seteuid(0)
+    assert path.read_bytes() == b"after" and list(shared_folder.iterdir()) == [path]
+
+
+def test_a_large_page_is_rejected(tmp_path):
+    path = tmp_path / "page.html"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(PageError, match=r"page\.html: too large: more than 5 MB"):
+        Page.read(path, Website(tmp_path))
+
+
+def test_a_diff_names_the_file_relative_to_the_current_folder(tmp_path, monkeypatch):
+    path = tmp_path / "blog" / "page.html"
+    path.parent.mkdir()
+    path.write_bytes(b"before")
+    (tmp_path / "link.html").symlink_to(path)
+    monkeypatch.chdir(path.parent)
+    for given in (Path("page.html"), path, Path("../link.html"), Path("../blog/page.html")):
+        assert Page.read(given, Website(tmp_path)).diff(b"after").startswith(b"--- a/page.html\n+++ b/page.html\n")
+    monkeypatch.chdir("/")
+    name = os.fsencode(path.resolve()).lstrip(b"/")
+    assert Page.read(path, Website(tmp_path)).diff(b"after").startswith(b"--- a/" + name)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is needed to apply the diff")

@@ -1,5 +1,6 @@
 """The command `showtell alt-text`."""
 
+import os
 import shutil
 import stat
 import subprocess
@@ -82,3 +83,41 @@ def test_a_page_that_cannot_be_written_is_reported(site, looking_bundle):
     assert done.returncode == 1 and f"warning: {large}: File too large\n" in done.stderr
     assert large.read_bytes().startswith(b"<img src") and not list(site.glob(".*"))
     assert b"a dog" in (site / "index.html").read_bytes() and "wrote 3 texts in 2 of 3 files" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git, to apply the diff")
+def test_git_applies_the_diff_of_pages_with_strange_names(site, looking_bundle, monkeypatch):
+    for name in (b"line\nbreak.html", b'"quoted"\t.html', b"escape\x1b.html", b"caf\xe9.html"):
+        shutil.copy(site / "index.html", site / os.fsdecode(name))
+    monkeypatch.chdir(site)
+    command = [sys.executable, "-m", "showtell", "alt-text", ".", "--model", looking_bundle, "--min-confidence", "0"]
+    diff = subprocess.run(command, capture_output=True, check=True).stdout
+    subprocess.run(["git", "apply"], input=diff, check=True)
+    pages = [path.read_bytes() for path in site.rglob("*.*") if path.suffix in (".html", ".md")]
+    assert len(pages) == 6 and all(page.count(b"a dog") in (1, 2) for page in pages)
+
+
+def test_template_code_and_addresses_outside_of_the_folder_are_listed(showtell, site, looking_bundle):
+    page = site / "blog" / "page.html"
+    page.write_bytes(b'<%= "<img src=dog.jpg>" %>\n<img src="../../secret.jpg">\n<img src="dog\x1b[2J.jpg">')
+    done = showtell("alt-text", page, "--model", looking_bundle, "--min-confidence", 0, status=1)
+    hint = f"outside of {page.parent}; pass the folder of the whole website"
+    assert done.stdout == "" and done.stderr.splitlines()[-5:] == [
+        f"{page}:1: image: no text proposed: template code",
+        f"warning: {page}:2: ../../secret.jpg: no text proposed: {hint}",
+        f"warning: {page}:3: dog\\x1b[2J.jpg: no text proposed: '{page.parent}/dog\\x1b[2J.jpg': no such file",
+        "proposed 0 texts in 0 of 1 file",
+        "write the text of 3 images yourself",
+    ]
+
+
+def test_write_removes_the_temporary_files_of_killed_processes(showtell, site, looking_bundle):
+    code = (
+        "import os, signal, sys; from showtell.utils.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as path: path.touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for page in (site / "index.html", site / "blog" / "old.html"):
+        subprocess.run([sys.executable, "-c", code, page], check=False)
+    assert len(list(site.rglob(".*.tmp*"))) == 2
+    showtell("alt-text", site, "--model", looking_bundle, "--min-confidence", 0, "--write")
+    assert not list(site.rglob(".*"))

@@ -91,7 +91,9 @@ class Page:
             if _read(self.file) != self.content:
                 raise PageError(f"{self.path}: changed by another program since it was read; run the command again")
         if status.st_nlink > 1:
-            raise PageError(f"{self.path}: has {status.st_nlink} hard links, which would be separated; make it a copy")
+            raise PageError(
+                f"{self.path}: has {status.st_nlink} hard links, which writing would separate; replace it with a copy"
+            )
         with atomic_write(self.file) as temporary:
             # Exclusive creation does not follow a symbolic link that has this name. Only the owner can read the file
             # until it has its permissions.
