@@ -3,9 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from threading import Lock
 from typing import cast
 
 import numpy as np
@@ -19,10 +17,9 @@ from showtell.utils.text import one_line
 
 # Just below Pillow's own limit, so that this limit applies first.
 MAX_PIXELS = 175_000_000
-# Larger images are decoded one at a time and converted in strips, because they need much memory.
+# Larger images are converted in strips, so that no second copy is in memory.
 LARGE_IMAGE_PIXELS = 25_000_000
 STRIP_PIXELS = 1_000_000
-_large_image_lock = Lock()
 
 # EXIF orientation -> the operation that makes the image upright.
 _TURNS: dict[int | None, Image.Transpose] = {
@@ -71,7 +68,7 @@ def _describe_failure(error: Exception, source: Path | bytes | Image.Image) -> s
         case UnidentifiedImageError():
             return describe_unknown_format(source)
         case CostError():
-            return f"too costly to decode: {error}; save the image again in another program"
+            return f"too costly to decode: {error}; reduce the image, or save it as a JPEG file"
         case Image.DecompressionBombError():
             return f"too large: more than {MAX_PIXELS:,} pixels"
         case MemoryError():
@@ -90,14 +87,13 @@ def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image
         raise UnidentifiedImageError
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    is_large = image.width * image.height > LARGE_IMAGE_PIXELS
-    with _large_image_lock if is_large else nullcontext():
-        image.load()
-        if not is_large or at_least is None:
-            return _to_rgb(_upright(image, image), _white(image))
-        factor = max(1, min(image.size) // (2 * at_least))
-        check_memory(8 * image.width * image.height // factor**2, 0)  # large only for long and narrow images
-        return _upright(image, _reduced(image, factor))
+    factor = 1 if at_least is None else max(1, min(image.size) // (2 * at_least))
+    if factor == 1 and at_least is not None:  # the result has the size of the image
+        check_memory(2 * 4 * image.width * image.height, 0)
+    image.load()
+    if image.width * image.height <= LARGE_IMAGE_PIXELS or at_least is None:
+        return _to_rgb(_upright(image, image), _white(image))
+    return _upright(image, _reduced(image, factor))
 
 
 def _describe_non_file(path: Path) -> str:

@@ -3,12 +3,13 @@
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -51,6 +52,11 @@ _FORMATS = (
 _PLUGINS = {"WEBP": "PIL.WebPImagePlugin", "TIFF": "PIL.TiffImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
 # Bytes per pixel of an image in memory; 4 for all other modes.
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+# Measured overhead of each row. It matters for images that are one pixel wide.
+_ROW_BYTES = 50
+# Files that need more memory in bytes are decoded one at a time.
+LARGE_IMAGE_MEMORY = 100_000_000
+_large_image_lock = Lock()
 
 
 @contextmanager
@@ -68,7 +74,7 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
     """
     with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         format_ = _detect_format(file.read(16))
-        file_bytes = file.seek(0, 2)
+        file_bytes = limits.file_size(file)
         try:
             decoder_bytes = format_.check(file)
         except struct.error:
@@ -78,10 +84,13 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
         with Image.open(file, formats=_load_decoders(format_)) as image:
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
-            limits.check_strips(image.tile)
-            pixel_bytes = image.width * image.height * _PIXEL_BYTES.get(image.mode, 4)
-            limits.check_memory(decoder_bytes + pixel_bytes, file_bytes)
-            yield image
+            if image.format == "TIFF":
+                limits.check_strips(image.tile)
+            row_bytes = image.width * _PIXEL_BYTES.get(image.mode, 4) + _ROW_BYTES
+            needed = decoder_bytes + image.height * row_bytes
+            limits.check_memory(needed, file_bytes)
+            with _large_image_lock if needed > LARGE_IMAGE_MEMORY else nullcontext():
+                yield image
 
 
 def describe_unknown_format(source: Path | bytes | Image.Image) -> str:

@@ -1,5 +1,7 @@
 """Image files of at most 32 MB that cost a decoder minutes or gigabytes. `BOMBS` holds a maker for each name."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ def bomb_case(folder: Path) -> Case:
     makers = list(BOMBS.values())
     preprocess = Preprocess()
 
-    def case(generator: np.random.Generator) -> None:
+    def case(generator: np.random.Generator) -> Callable[[], object]:
         _, number = generator.bit_generator.seed_seq.entropy  # type: ignore[attr-defined]
         content = makers[number % len(makers)]()
         assert len(content) <= MAX_BYTES
-        preprocess.load(content)
+        return partial(preprocess.load, content)
 
     return case

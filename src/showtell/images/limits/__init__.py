@@ -9,11 +9,14 @@ Raises:
     struct.error: if the headers are incomplete.
 """
 
-from showtell.images.limits.cost import CostError, check_memory
+from showtell.images.limits.bmp import check_bmp
+from showtell.images.limits.cost import CostError, check_memory, file_size
+from showtell.images.limits.gif import check_gif
 from showtell.images.limits.heif import check_heif
 from showtell.images.limits.jpeg import MAX_EXIF_BYTES, check_jpeg
-from showtell.images.limits.others import check_bmp, check_gif, check_png, check_webp
+from showtell.images.limits.png import check_png
 from showtell.images.limits.tiff import check_strips, check_tiff
+from showtell.images.limits.webp import check_webp
 
 __all__ = [
     "MAX_EXIF_BYTES",
@@ -27,4 +30,5 @@ __all__ = [
     "check_strips",
     "check_tiff",
     "check_webp",
+    "file_size",
 ]

@@ -1,5 +1,8 @@
 """The error and the limits that the checks of all formats share."""
 
+import os
+from typing import BinaryIO
+
 MEGABYTE = 1_000_000
 MAX_MEMORY = 450 * MEGABYTE
 # Files larger than 56 MB may use more memory, in proportion to their size, such as scanned documents.
@@ -21,3 +24,8 @@ def require_at_most(limit: int, value: int, unit: str) -> None:
     """Raise CostError if a value exceeds a limit."""
     if value > limit:
         raise CostError(f"more than {limit:,} {unit}")
+
+
+def file_size(file: BinaryIO) -> int:
+    """Return the size of an open file in bytes, and move to its end."""
+    return file.seek(0, os.SEEK_END)

@@ -27,18 +27,21 @@ def check_heif(file: BinaryIO) -> int:
     """Limit the items and EXIF tags, and return the memory for the largest image."""
     file.seek(0)
     content = file.read()
+    needed = 0
     for kind, start, end in _boxes(content, 0, len(content)):
         if kind in (b"meta", b"moov"):
             require_at_most(MAX_INDEX_BYTES, end - start, "bytes of item descriptions")
+            is_av1 = b"av01" in content[start:end]
+            sizes = (struct.unpack(">II", match[1]) for match in _SIZE.finditer(content, start, end))
+            pixels = max((width * height for width, height in sizes), default=0)
+            needed = max(needed, pixels * (AV1_BYTES_PER_PIXEL if is_av1 else HEVC_BYTES_PER_PIXEL))
         if kind == b"meta":
             _check_items(content, start + 4, end)
     for number, match in enumerate(TIFF_HEADER.finditer(content)):
         require_at_most(MAX_EXIF_BLOCKS, number, "EXIF blocks")
         with suppress(struct.error):
             TiffTags(file, match.start())
-    sizes = (struct.unpack(">II", match[1]) for match in _SIZE.finditer(content))
-    pixels = max((width * height for width, height in sizes), default=0)
-    return pixels * (AV1_BYTES_PER_PIXEL if b"av01" in content else HEVC_BYTES_PER_PIXEL)
+    return needed
 
 
 def _check_items(content: bytes, start: int, end: int) -> None:

@@ -13,7 +13,8 @@ MAX_TAGS = 4096
 MAX_VALUES = 1_000_000  # of all tags; text and bytes do not count
 MAX_FRACTIONS = 1000  # of all tags; each becomes a Python object of 300 bytes
 MAX_STRIPS = 65_536
-MAX_READS = 500_000
+MAX_READS = 500_000  # of parts of strips
+MAX_PIXEL_BYTES, MAX_PIXELS_PER_BYTE = 8, 8  # 16 bits of four channels, and 1 bit
 FAX_BYTES_PER_COLUMN = 16  # of libtiff's decoder for CCITT compression
 
 TIFF_HEADER = re.compile(rb"II[*+]\0|MM\0[*+]")
@@ -52,7 +53,8 @@ def check_strips(tiles: Sequence[Any]) -> None:
     for strip, following in pairwise(sorted(tiles, key=lambda tile: tile[2])):
         left, top, right, bottom = strip[1]
         gap = following[2] - strip[2]
-        reads += 4 * (right - left) * (bottom - top) // gap if gap else 1
+        pixels = (right - left) * (bottom - top)
+        reads += max(0, MAX_PIXEL_BYTES * pixels // gap - MAX_PIXELS_PER_BYTE * MAX_PIXEL_BYTES) if gap else 0
     require_at_most(MAX_READS, reads, "reads of overlapping TIFF strips")
 
 
