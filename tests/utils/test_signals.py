@@ -32,11 +32,11 @@ def work(number):
     print("working", flush=True)
     session.run(None, {"start": [0.5]})
 
+end_on_second_interrupt()
 if sys.argv[1] == "graceful":
     with stop_signals():
         list(parallel_map(work, range(1), ahead=1))
 else:
-    end_on_second_interrupt()
     list(parallel_map(work, range(1), ahead=1))
 """
 
@@ -75,8 +75,17 @@ def test_the_first_signal_sets_the_event_and_the_handlers_are_restored(number):
     with stop_signals() as event:
         assert not event.is_set()
         signal.raise_signal(number)
-        assert event.is_set() and signal.getsignal(number) is signal.SIG_DFL
+        assert event.is_set() and signal.getsignal(number) is before
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_in_a_python_session_raises_keyboard_interrupt(first):
+    with pytest.raises(KeyboardInterrupt), stop_signals() as event:
+        signal.raise_signal(first)
+        assert event.is_set()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_items_are_taken_until_the_event_is_set():

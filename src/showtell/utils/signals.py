@@ -8,17 +8,14 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
-# At a second signal, the operating system ends the process. Python itself would wait for decoders and ONNX Runtime,
-# which may take long. Files stay complete, because they are renamed after writing. Only the last line of a JSON Lines
-# or CSV file may be incomplete; the next run removes it.
-_END_PROCESS = signal.SIG_DFL
-
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets. A second signal ends the process immediately.
+    """Yield an event that the first Ctrl-C or SIGTERM sets.
 
-    Outside the main thread, where Python allows no signal handlers, the event is never set.
+    A second signal is handled as before: Ctrl-C raises KeyboardInterrupt in a Python session, and ends the process
+    after `end_on_second_interrupt`. Outside the main thread, where Python allows no signal handlers, the event is never
+    set.
     """
     stop_event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -28,8 +25,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
     def stop(number: int, _: object) -> None:
         stop_event.set()
-        for either in previous:
-            signal.signal(either, _END_PROCESS)
+        for either, handler in previous.items():
+            signal.signal(either, signal.SIG_DFL if handler is _interrupt else handler)
 
     for number in previous:
         signal.signal(number, stop)
@@ -44,15 +41,18 @@ def end_on_second_interrupt() -> None:
     """Raise KeyboardInterrupt at the first Ctrl-C of this process, and end the process at the second one.
 
     By default, Python waits for its threads after the first Ctrl-C, and a second one only interrupts the waiting.
+    Decoders and ONNX Runtime may take long. Files stay complete, because they are renamed after writing. Only the last
+    line of a JSON Lines or CSV file may be incomplete; the next run removes it. This is for the command line: it would
+    end the session of a Python user.
     """
-
-    def interrupt(number: int, _: object) -> None:
-        signal.signal(number, _END_PROCESS)
-        raise KeyboardInterrupt
-
     # Shells start background processes with SIGINT ignored; it stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def take_until_set(event: threading.Event, items: Iterable[Item], on_stop: Callable[[], None]) -> Iterator[Item]:
