@@ -17,9 +17,11 @@ from showtell.utils.text import printable
         "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "\u72ac\u3000\u732b",
         "a\xa0b",
+        "\u200f\u05db\u05dc\u05d1\u200e.jpg",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",  # the flag of Scotland
     ],
 )
-def test_letters_spaces_and_joiners_stay(text):
+def test_letters_spaces_and_invisible_marks_stay(text):
     assert printable(text) == text
 
 
@@ -29,6 +31,10 @@ def test_letters_spaces_and_joiners_stay(text):
         ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
         ("\x1b[2J\x9b1m\x7f\x00", "\\x1b[2J\\x9b1m\\x7f\\x00"),
         ("\u202egpj.exe\u2066", "\\u202egpj.exe\\u2066"),
+        (
+            "".join(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])),
+            "".join(f"\\u{code:04x}" for code in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+        ),
         ("\u2028\u2029\x85", "\\u2028\\u2029\\x85"),
         ("\udcff\ufeff", "\\udcff\\ufeff"),
     ],

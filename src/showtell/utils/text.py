@@ -2,8 +2,9 @@
 
 import unicodedata
 
-# Joiners that Persian, Indic scripts and emoji need. They neither move the cursor nor change the order of letters.
-_JOINERS = "\u200c\u200d"
+# The joiners of Persian, Indic scripts and emoji, the direction marks of Arabic and Hebrew text, and the tags of flag
+# emoji. They do not move the cursor, and affect the order of text only as an ordinary letter does.
+_INVISIBLE = "\u200c\u200d\u200e\u200f" + "".join(map(chr, range(0xE0020, 0xE0080)))
 
 
 def plural(count: int, noun: str) -> str:
@@ -19,9 +20,9 @@ def one_line(error: Exception) -> str:
 def printable(text: str) -> str:
     r"""Return a text as one line without control characters.
 
-    Control characters, line separators, bidirectional controls, and undecodable bytes of file names are escaped as in
-    Python. Otherwise a file name or a caption could clear the screen, change earlier output, or look like another text
-    (Boucher and Anderson 2021, https://arxiv.org/abs/2111.00169).
+    Control characters, line separators, bidirectional embeddings, overrides and isolates, and undecodable bytes of file
+    names are escaped as in Python. Otherwise a file name or a caption could clear the screen, change earlier output, or
+    look like another text (Boucher and Anderson 2021, https://arxiv.org/abs/2111.00169).
 
     Examples:
         >>> print(printable("a\n\x1b[2J.jpg"))
@@ -29,8 +30,8 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(letter if _is_harmless(letter) else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(letter if _is_safe_to_print(letter) else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def _is_harmless(letter: str) -> bool:
-    return letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) == "Zs"
+def _is_safe_to_print(letter: str) -> bool:
+    return letter.isprintable() or letter in _INVISIBLE or unicodedata.category(letter) == "Zs"
