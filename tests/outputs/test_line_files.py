@@ -99,6 +99,9 @@ def test_a_file_with_other_content_is_rejected_and_not_changed(tmp_path, kind, c
         (JsonLines, b'{"path": "a.jpg"}\n'),
         (CsvTable, b"path,caption\na.jpg,a dog\n"),  # a caption file for training
         (CsvTable, b"path,caption,confidence,needs_review,error,notes\na.jpg,a dog,,,,my own\n"),
+        (CsvTable, b"path,caption,confidence,needs_review,error\na.jpg,a dog,,,,my own\n"),
+        (CsvTable, b"path,caption\n"),
+        (CsvTable, b"path,caption,mine\n"),
     ],
 )
 def test_files_with_data_of_others_are_continued_but_not_replaced(tmp_path, kind, content):
@@ -108,6 +111,37 @@ def test_files_with_data_of_others_are_continued_but_not_replaced(tmp_path, kind
         kind(path, overwrite=True)
     kind(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(JsonLines, b"{"), (JsonLines, b"\n"), (CsvTable, b"pa"), (CsvTable, b"path,caption,mine"), (CsvTable, b"\n")],
+)
+def test_short_files_of_others_are_not_replaced(tmp_path, kind, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(CaptionFileError, match="--overwrite does not replace it"):
+        kind(path, overwrite=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (JsonLines, b""),
+        (JsonLines, b'{"path": "a.j'),
+        (CsvTable, b""),
+        (CsvTable, b"path,capt"),
+        (CsvTable, b"path,caption,confidence,needs_review,error"),
+        (CsvTable, b"path,caption,confidence,needs_review,error\na.j"),
+    ],
+)
+def test_files_of_an_interrupted_run_are_replaced(tmp_path, kind, content):
+    path, new = tmp_path / "file", tmp_path / "new"
+    path.write_bytes(content)
+    for output in (kind(path, overwrite=True), kind(new)):
+        output.add(RECORDS[0])
+    assert path.read_bytes() == new.read_bytes()
 
 
 def test_a_reordered_table_is_replaced_by_one_with_the_usual_columns(tmp_path):

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import cast
 
@@ -44,8 +44,12 @@ class CsvTable(LineFile):
         cells = [str(values.get(name, "")) for name in self._columns]
         return _row(map(_escape_formula, cells) if self._spreadsheet_safe else cells)
 
-    def _is_own(self, record: Record) -> bool:
-        return tuple(record) == self.COLUMNS
+    def _is_own(self, record: Record | None) -> bool:
+        names = self._columns if record is None else record
+        return sorted(names) == sorted(self.COLUMNS)
+
+    def _is_own_start(self, content: bytes) -> bool:
+        return not content or content.startswith(self.COLUMNS[0].encode())
 
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:
         self._columns = list(self.COLUMNS)
@@ -66,7 +70,8 @@ class CsvTable(LineFile):
                 if b"\n" not in content[end:] and len(row) < len(self._columns):
                     return
                 cells = map(_unescape_formula, row) if self._spreadsheet_safe else row
-                record = {"path": "", **dict(zip(self._columns, cells, strict=False))}
+                names = chain(self._columns, repeat(""))  # "" is the name of surplus cells
+                record = {"path": "", **dict(zip(names, cells, strict=False))}
                 yield cast("Record", record), (end := ends[rows.line_num - 1])
         except csv.Error:
             if b"\n" in content[end:]:

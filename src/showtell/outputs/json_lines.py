@@ -18,8 +18,15 @@ class JsonLines(LineFile):
     def _line(self, record: Record) -> bytes:
         return json.dumps(record).encode() + b"\n"
 
-    def _is_own(self, record: Record) -> bool:
-        return record.keys() <= Record.__annotations__.keys() and ("caption" in record) != ("error" in record)
+    def _is_own(self, record: Record | None) -> bool:
+        return (
+            record is not None
+            and record.keys() <= Record.__annotations__.keys()
+            and ("caption" in record) != ("error" in record)
+        )
+
+    def _is_own_start(self, content: bytes) -> bool:
+        return not content or content.startswith(_LINE_START)
 
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:
         end = 0

@@ -76,7 +76,8 @@ class LineFile(ResumableOutput):
     def _require_own(self, content: bytes) -> None:
         """Raise CaptionFileError unless this class wrote the content, so that other data are never replaced."""
         try:
-            is_own = all(record is None or self._is_own(record) for record, _ in self._read(content))
+            records = [record for record, _ in self._read(content)]
+            is_own = all(map(self._is_own, records)) if records else self._is_own_start(content)
         except CaptionFileError:
             is_own = False
         if not is_own:
@@ -105,8 +106,12 @@ class LineFile(ResumableOutput):
         """Return a record as a line of the file."""
 
     @abstractmethod
-    def _is_own(self, record: Record) -> bool:
-        """Return whether the keys of an existing record are those that this class writes."""
+    def _is_own(self, record: Record | None) -> bool:
+        """Return whether a record, or the header if it is None, has exactly the keys that this class writes."""
+
+    @abstractmethod
+    def _is_own_start(self, content: bytes) -> bool:
+        """Return whether content without a complete line is empty, or was written by this class."""
 
     @abstractmethod
     def _read(self, content: bytes) -> Iterator[tuple[Record | None, int]]:
