@@ -196,6 +196,12 @@ def with_lying_weights() -> onnx.ModelProto:
     return lying
 
 
+def with_attribute_twice() -> onnx.ModelProto:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[300, 300])
+    node.attribute.append(helper.make_attribute("kernel_shape", [2, 2]))
+    return model(node)
+
+
 @pytest.mark.parametrize(
     ("hostile", "reason"),
     [
@@ -209,15 +215,140 @@ def with_lying_weights() -> onnx.ModelProto:
         (with_function, "field 25 of the model"),
         (with_sparse_weights, "field 15 of the graph"),
         (with_lying_weights, "a weight is larger than its data"),
-        (lambda: model(*[helper.make_node("Abs", ["x"], ["y"])] * 10_001), "more than 10,000 operators"),
+        (lambda: model(*[helper.make_node("Abs", ["x"], [])] * 10_001), "more than 10,000 operators"),
         (lambda: model(helper.make_node("Abs", ["x"], ["y"], doc_string="x" * 9_000_000)), "names and shapes"),
         (lambda: model(helper.make_node("Sum", [""] * 500_001, ["y"])), "too many fields"),
+        (lambda: model(helper.make_node("Sum", ["x"] * 101, ["y"])), "more than 100 inputs"),
+        (lambda: model(*[helper.make_node("Abs", ["x"], ["y"])] * 2), "'y' has several sources"),
+        (with_attribute_twice, "'kernel_shape' occurs twice"),
     ],
 )  # fmt: skip
 def test_models_with_other_parts_than_known_operators_are_refused(hostile, reason):
     with pytest.raises(ValueError, match=reason) as error:
         check_model(hostile().SerializeToString())
     assert str(error.value).isprintable() and len(str(error.value)) < 200
+
+
+TEXT = helper.make_tensor("text", onnx.TensorProto.STRING, [1], [b"x"])
+EMPTY_TEXT = helper.make_tensor("text", onnx.TensorProto.STRING, [0], [])
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("Constant", [], ["y"], value_string="x"),
+        helper.make_node("Constant", [], ["y"], value=TEXT),
+        helper.make_node("ConstantOfShape", ["x"], ["y"], value=EMPTY_TEXT),
+        helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.STRING),
+        helper.make_node("MaxPool", ["x"], ["y"], auto_pad="x" * 33),
+    ],
+)
+def test_strings_are_refused(node):
+    with pytest.raises(ValueError, match=r"strings are not allowed|field 6 of a tensor"):
+        check_model(model(node).SerializeToString())
+    weights = model(helper.make_node("Identity", ["text"], ["y"]))
+    weights.graph.initializer.append(EMPTY_TEXT)
+    with pytest.raises(ValueError, match="strings are not allowed"):
+        check_model(weights.SerializeToString())
+
+
+def convolution(operator: str, kernel: tuple[int, ...], conversions: tuple[str, ...] = (), **attributes):
+    """Return a model of one convolution with a stored weight, or a weight that other operators compute from it."""
+    names = [f"weight{number}" for number in range(len(conversions) + 1)]
+    steps = zip(conversions, names[:-1], names[1:], strict=True)
+    before = [helper.make_node(name, [source], [target]) for name, source, target in steps]
+    inputs = ["x", "s", "z", names[-1]] if operator == "QLinearConv" else ["x", names[-1]]
+    convolving = model(*before, helper.make_node(operator, inputs, ["y"], **attributes))
+    convolving.graph.initializer.append(numpy_helper.from_array(np.ones((8, 1, *kernel), np.int8), names[0]))
+    return convolving
+
+
+def pooling(operator: str, **attributes) -> onnx.ModelProto:
+    return model(helper.make_node(operator, ["x"], ["y"], **attributes))
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pooling("AveragePool", kernel_shape=[300, 300]),
+        pooling("MaxPool", kernel_shape=[9, 9]),
+        pooling("MaxPool", kernel_shape=[65, 1], strides=[65, 1]),
+        pooling("MaxPool", kernel_shape=[64, 64], strides=[-64, -64]),
+        pooling("MaxPool", kernel_shape=[2, 2], pads=[0, 2, 0, 0]),
+        pooling("MaxPool", kernel_shape=[2] * 7),
+        convolution("Conv", (9, 9)),
+        convolution("Conv", (16, 16), strides=[1, 1]),
+        convolution("ConvInteger", (9, 9)),
+        convolution("QLinearConv", (9, 9)),
+        convolution("Conv", (1, 1), pads=[0, 0, 1, 0]),
+        convolution("Conv", (3, 3), dilations=[65, 1]),
+        convolution("Conv", (3, 3), ("Expand",)),
+        convolution("Conv", (3, 3), ("Reshape", "Cast")),
+        convolution("Conv", (3, 3), ("Cast",) * 9),
+        model(helper.make_node("Conv", ["x", "x"], ["y"])),
+        model(helper.make_node("Conv", ["x"], ["y"])),
+        model(helper.make_node("Identity", ["w"], ["w"]), helper.make_node("Conv", ["x", "w"], ["y"])),
+    ],
+)
+def test_slow_convolutions_and_pooling_are_refused(slow):
+    with pytest.raises(ValueError, match=r"the windows of '\w+' are too large|weights of a convolution are not stored"):
+        check_model(slow.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        pooling("AveragePool", kernel_shape=[8, 8]),
+        pooling("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], auto_pad="NOTSET"),
+        convolution("Conv", (7, 7), strides=[2, 2], pads=[3, 3, 3, 3]),
+        convolution("Conv", (1, 7), pads=[0, 3, 0, 3], group=8),
+        convolution("Conv", (3, 3), dilations=[2, 2], pads=[2, 2, 2, 2]),
+        convolution("Conv", (32, 32), strides=[32, 32]),
+        convolution("Conv", (3, 3), ("Cast", "Identity")),
+        convolution("Conv", (3, 3), ("DequantizeLinear",)),
+        convolution("QLinearConv", (3, 3)),
+    ],
+)
+def test_usual_convolutions_and_pooling_are_allowed(usual):
+    check_model(usual.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("weights", "slow"),
+    [
+        ("int64[4] large = {1, 1, 8000, 8000}", "pooled = AveragePool <kernel_shape = [300, 300]> (image)"),
+        (
+            "int64[4] large = {1, 1, 8000, 8000}, int64[4] wide = {1, 1, 300, 300}",
+            "kernel = Expand (one, wide)\n pooled = Conv (image, kernel)",
+        ),
+    ],
+)
+def test_a_single_operator_that_would_run_for_hours_is_refused(tmp_path, weights, slow):
+    body = f"""
+        plain = Reshape (grey, shape)
+        image = Expand (one, large)
+        {slow}
+        total = ReduceMin <keepdims = 0> (pooled)
+        features = Mul (plain, total)
+    """
+    changes = [("<int64[3] shape", f"<float one = {{1.0}}, {weights}, int64[3] shape")]
+    with pytest.raises(BundleError, match=r"encoder.onnx is not allowed in a bundle: the (windows|weights)"):
+        caption(tmp_path, ENCODER, *changes, ("features = Reshape (grey, shape)", body))
+
+
+def test_strings_of_gigabytes_are_refused(tmp_path):
+    body = f"""
+        plain = Reshape (grey, shape)
+        text = Constant <value_string = "{"x" * 1_000_000}"> ()
+        texts = Expand (text, count)
+        number = Size (texts)
+        zero = Sub (number, number)
+        total = Cast <to = 1> (zero)
+        features = Add (plain, total)
+    """
+    changes = [("<int64[3] shape", "<int64[1] count = {3000}, int64[3] shape")]
+    with pytest.raises(BundleError, match="strings are not allowed"):
+        caption(tmp_path, ENCODER, *changes, ("features = Reshape (grey, shape)", body))
 
 
 @settings(deadline=None, max_examples=300)
