@@ -2,10 +2,13 @@
 
 import ast
 import os
+import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 
+import httpx
 import pytest
 from helpers import EXAMPLES, ROOT
 from PIL import Image
@@ -100,6 +103,25 @@ def test_every_line_of_the_command_line_is_printed_by_one_function():
 def test_closed_streams_are_an_error_of_one_line_or_no_error(looking_bundle, tmp_path, line, status, output, error):
     done = run_shell(line.format(photo=PHOTO, bundle=looking_bundle, folder=tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (status, output, error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="uses bash")
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_the_server_runs_with_closed_streams(looking_bundle, closed):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    arguments = ["serve", "--model", looking_bundle, "--port", address.split(":")[1]]
+    command = shlex.join([sys.executable, "-m", "showtell", *map(str, arguments)])
+    process = subprocess.Popen(["bash", "-c", f"exec {command} {closed}"])
+    try:
+        client = httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60)  # waits up to a minute in total
+        response = client.post(f"http://{address}/v1/captions", files={"files": ("a.jpg", PHOTO.read_bytes())})
+        assert response.json()["captions"][0]["caption"] == "a dog"
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_files_of_a_command_never_get_the_number_of_a_closed_stream(looking_bundle, tmp_path):

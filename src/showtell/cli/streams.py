@@ -26,6 +26,7 @@ def prepare_streams() -> None:
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+            os.set_inheritable(number, True)  # worker processes need all three streams
             setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
     if isinstance(sys.stdout, TextIOWrapper):  # the terminal's encoding may lack characters of a path or caption
         sys.stdout.reconfigure(errors="backslashreplace")

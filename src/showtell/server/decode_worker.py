@@ -87,8 +87,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one worker per core, and each thread reserves memory
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not become a reply
+    output = _take_standard_output()
     files: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_read_files, args=(files,), daemon=True).start()
     _limit_process(options)
@@ -99,6 +98,15 @@ def main() -> None:
         reply = _decode(content, options)
         _limit_processor_time(0)
         write_message(output, *reply)
+
+
+def _take_standard_output() -> BinaryIO:
+    """Return standard output as a file. What decoders print goes to standard error, so that it becomes no reply."""
+    if sys.stderr is None:  # closed: the next opened file would get its descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return output
 
 
 def _read_files(files: "SimpleQueue[bytes]") -> None:
