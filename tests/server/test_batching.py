@@ -37,6 +37,7 @@ def test_waiting_images_are_cancelled_on_exit(captioner):
     with create_batcher(captioner) as batcher:
         futures = [batcher.submit(PHOTO, captioner.search_options) for _ in range(200)]
     assert all(future.done() for future in futures) and futures[-1].cancelled()
+    assert batcher.submit(PHOTO, captioner.search_options).cancelled()
 
 
 def test_cancelled_images_are_skipped(captioner):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -16,10 +17,11 @@ import pytest
 from helpers import EXAMPLES
 from PIL import Image
 
-from showtell.errors import ImageError
+from showtell.errors import ImageError, ShowtellError
 from showtell.images import Preprocess
 from showtell.server import ServerSettings
-from showtell.server.decode_pool import FAST_PIXELS, DecodePool
+from showtell.server.decode_pool import LARGE_PIXELS, DecodePool, DecodeWorker
+from showtell.server.decode_worker import PIXELS, WorkerOptions
 
 PHOTO = (EXAMPLES / "000000126107.jpg").read_bytes()
 PREPROCESSES = [Preprocess(32), Preprocess(50, "crop", "bilinear")]
@@ -31,7 +33,7 @@ def png(width, height, mode="RGB"):
     return buffer.getvalue()
 
 
-LARGE = png(2048, FAST_PIXELS // 2048 + 1)
+LARGE = png(2048, LARGE_PIXELS // 2048 + 1)
 
 
 def wait_for(condition):
@@ -56,7 +58,7 @@ def is_running(pid):
 
 @pytest.fixture(scope="module")
 def pool():
-    with DecodePool(PREPROCESSES, ServerSettings(max_pixels=FAST_PIXELS * 2)) as pool:
+    with DecodePool(PREPROCESSES, ServerSettings(max_pixels=LARGE_PIXELS * 2)) as pool:
         yield pool
 
 
@@ -102,48 +104,101 @@ def test_an_image_that_needs_too_much_memory_does_not_affect_others():
         assert all(future.result(60) for future in others) and pool.submit(png(2000, 1000)).result(60)
 
 
-def test_workers_that_die_are_replaced():
-    with DecodePool(PREPROCESSES, ServerSettings()) as pool:
-        for pid in workers_of(os.getpid()):
-            os.kill(pid, signal.SIGKILL)
-            wait_for(lambda pid=pid: not is_running(pid))
-        assert all(pool.submit(PHOTO).result(60) for _ in range(10))
+def test_workers_that_die_are_replaced(pool):
+    for pid in workers_of(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: not is_running(pid))
+    assert all(pool.submit(PHOTO).result(60) for _ in range(10))
 
 
-def test_an_image_whose_worker_dies_gets_an_error():
-    with DecodePool(PREPROCESSES, ServerSettings()) as pool:
-        workers = workers_of(os.getpid())
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
-        futures = [pool.submit(PHOTO) for _ in range(10)]
-        for pid in workers:
-            os.kill(pid, signal.SIGSEGV)
-            os.kill(pid, signal.SIGCONT)
-        errors = [error for future in futures if (error := future.exception(60)) is not None]
-        assert len(errors) <= len(workers) and {str(error) for error in errors} <= {
-            "damaged or unreadable (the decoder crashed)"
-        }
-        assert pool.submit(PHOTO).result(60)
+def test_an_image_whose_worker_dies_gets_an_error(pool):
+    workers = workers_of(os.getpid())
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    futures = [pool.submit(PHOTO) for _ in range(10)]
+    for pid in workers:
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
+    errors = [error for future in futures if (error := future.exception(60)) is not None]
+    assert len(errors) <= len(workers) and {str(error) for error in errors} <= {
+        "damaged or unreadable (the decoder crashed)"
+    }
+    assert pool.submit(PHOTO).result(60)
 
 
-def test_a_worker_that_hangs_is_killed_at_the_deadline_of_the_request():
-    with DecodePool(PREPROCESSES, ServerSettings()) as pool:
-        for pid in workers_of(os.getpid()):
-            os.kill(pid, signal.SIGSTOP)
-        futures = [pool.submit(PHOTO, time.monotonic() + 0.5) for _ in range(8)]
-        for future in futures:
-            with pytest.raises(ImageError, match="not decoded before the request timed out"):
-                future.result(60)
-        assert pool.submit(PHOTO).result(60)
+def test_a_worker_that_hangs_is_killed_at_the_deadline_of_the_request(pool):
+    for pid in workers_of(os.getpid()):
+        os.kill(pid, signal.SIGSTOP)
+    futures = [pool.submit(PHOTO, time.monotonic() + 0.5) for _ in range(8)]
+    for future in futures:
+        with pytest.raises(ImageError, match="not decoded before the request timed out"):
+            future.result(60)
+    assert pool.submit(PHOTO).result(60)
+
+
+class LateWorker(DecodeWorker):
+    """A worker that is killed at the latest possible time: after its reply, and before its deadline is removed."""
+
+    def _exchange(self, content):
+        reply = super()._exchange(content)
+        self.kill_if_late()
+        return reply
+
+
+def test_a_worker_that_is_killed_after_its_reply_does_not_affect_the_next_image():
+    worker = LateWorker(WorkerOptions(tuple(PREPROCESSES), 10**6, 10**6, 5, 10**8, 0))
+    try:
+        for _ in range(3):
+            assert worker.decode(PHOTO, deadline=time.monotonic())[0] == PIXELS
+            assert worker.decode(PHOTO, deadline=time.monotonic() + 60)[0] == PIXELS
+    finally:
+        worker.close()
 
 
 def test_exit_cancels_waiting_images_and_ends_the_workers():
+    others = workers_of(os.getpid())
     with DecodePool(PREPROCESSES, ServerSettings()) as pool:
-        workers = workers_of(os.getpid())
+        workers = [pid for pid in workers_of(os.getpid()) if pid not in others]
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         futures = [pool.submit(PHOTO) for _ in range(20)]
     assert all(future.done() for future in futures) and not any(map(is_running, workers))
+    assert pool.submit(PHOTO).cancelled()
+
+
+NO_SLOW_WORKER = """
+import os, sys
+
+if "decode_worker" in str(sys.orig_argv) and '"niceness": 10' in sys.orig_argv[-1]:
+    os._exit(7)
+"""
+
+
+def test_a_worker_that_cannot_start_is_an_error_of_one_line(showtell, looking_bundle, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(NO_SLOW_WORKER)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = workers_of(os.getpid())
+    with pytest.raises(ShowtellError) as error, DecodePool(PREPROCESSES, ServerSettings()):
+        pass
+    assert workers_of(os.getpid()) == before  # those that had started are ended
+    done = showtell("serve", "--port", 0, "--model", looking_bundle, environment={"PYTHONPATH": tmp_path}, status=2)
+    assert done.stderr == f"error: {error.value}\n"
+    assert "cannot start the image decoders: an image decoder ended with status 7" in done.stderr
+
+
+def test_images_are_decoded_if_standard_error_is_closed():
+    program = textwrap.dedent("""
+        import sys
+        from showtell.images import Preprocess
+        from showtell.server import ServerSettings
+        from showtell.server.decode_pool import DecodePool
+
+        with DecodePool([Preprocess(32)], ServerSettings()) as pool:
+            print(pool.submit(sys.stdin.buffer.read()).result(60)[0].shape)
+    """)
+    command = ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program]
+    done = subprocess.run(command, input=PHOTO, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"(32, 32, 3)\n", b"")
 
 
 def test_workers_import_neither_the_models_nor_the_web_framework():

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from showtell.errors import ImageError
+from showtell.errors import ImageError, ShowtellError
 from showtell.images import Preprocess
 from showtell.server.decode_worker import (
     ERROR,
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 # An image that exceeds one of these limits moves to the slow lane.
 FAST_SECONDS = 0.5
-FAST_PIXELS = 5 * MEGAPIXEL
+LARGE_PIXELS = 5 * MEGAPIXEL
 # The slow lane has a lower priority than the other processes of the server.
 SLOW_NICENESS = 10
 SLOW_WORKERS = max(1, THREADS // 2)
@@ -63,6 +63,7 @@ class DecodeWorker:
         self._deadline = math.inf
         self._is_closed = False
         self._is_ready = False
+        self._was_late = False
         self._process = self._start()
 
     @property
@@ -76,7 +77,7 @@ class DecodeWorker:
             if self._is_closed:
                 return
             self._end()
-            self._is_ready = False
+            self._is_ready = self._was_late = False
             self._process = self._start()
 
     def wait_until_ready(self) -> None:
@@ -92,7 +93,8 @@ class DecodeWorker:
             content: the image file.
             deadline: time of the monotonic clock, in seconds.
         """
-        if self._process.poll() is not None:
+        # A process that was killed just after its last reply may still seem to run.
+        if self._was_late or self._process.poll() is not None:
             self.restart()
         with self._lock:
             self._deadline = deadline
@@ -107,6 +109,7 @@ class DecodeWorker:
         """Kill the process if its deadline has passed."""
         with self._lock:
             if time.monotonic() > self._deadline:
+                self._was_late = True
                 self._process.kill()
 
     def kill(self) -> None:
@@ -185,7 +188,7 @@ class DecodePool:
         fast = WorkerOptions(
             preprocesses=self._preprocesses,
             max_pixels=settings.max_pixels,
-            large_pixels=FAST_PIXELS,
+            large_pixels=LARGE_PIXELS,
             seconds=min(FAST_SECONDS, settings.decode_seconds),
             memory=settings.decode_bytes,
             niceness=0,
@@ -198,9 +201,7 @@ class DecodePool:
 
     def __enter__(self) -> "DecodePool":
         lanes = [self._fast] * THREADS + [self._slow] * SLOW_WORKERS
-        self._workers = [DecodeWorker(lane.options) for lane in lanes]
-        for worker in self._workers:
-            worker.wait_until_ready()
+        self._workers = _start_workers([lane.options for lane in lanes])
         self._threads = [Thread(target=self._watch, name="decoding-watch")] + [
             Thread(target=self._run, args=(lane, worker), name=f"decoding-{worker.pid}")
             for lane, worker in zip(lanes, self._workers, strict=True)
@@ -235,10 +236,12 @@ class DecodePool:
 
         Returns:
             A future of the pixels (size, size, 3) uint8 for each of `preprocesses`, or an ImageError. It can be
-            cancelled until it is done.
+            cancelled until it is done. After the exit of the pool, it is cancelled.
         """
         job = _Job(content, deadline)
         self._fast.jobs.put(job)
+        if self._closed.is_set():  # checked last, because the pool may be closed by another thread
+            job.future.cancel()
         return job.future
 
     def _watch(self) -> None:
@@ -301,6 +304,22 @@ class DecodePool:
             pixels.append(np.frombuffer(content, np.uint8, math.prod(shape), offset).reshape(shape))
             offset += math.prod(shape)
         return pixels
+
+
+def _start_workers(options: Sequence[WorkerOptions]) -> list[DecodeWorker]:
+    """Start a worker for each of the options. If one cannot start, end all of them and raise ShowtellError."""
+    workers = []
+    with ExitStack() as started:
+        for worker_options in options:
+            workers.append(worker := DecodeWorker(worker_options))
+            started.callback(worker.close)
+        try:
+            for worker in workers:
+                worker.wait_until_ready()
+        except WorkerEnded as ended:
+            raise ShowtellError(f"cannot start the image decoders: {ended}; its own error is printed above") from None
+        started.pop_all()
+    return workers
 
 
 def _environment() -> dict[str, str]:

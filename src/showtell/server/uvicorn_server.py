@@ -69,6 +69,7 @@ def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) 
 
     Raises:
         ConfigurationError: if the address is not available.
+        ShowtellError: if the worker processes cannot be started.
     """
     listener = _listen(host, port)
     app = create_app(captioner, restrict_hosts(settings, host, listener.getsockname()[0]))
@@ -76,13 +77,16 @@ def serve(captioner: Captioner, settings: ServerSettings, host: str, port: int) 
         app,
         http=JsonErrorProtocol,
         ws="none",
+        lifespan="off",  # the batcher is started below, because uvicorn would log its errors as tracebacks
         loop="asyncio",
         log_level="error",  # uvicorn warns of each invalid request
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS // 2,
     )
-    GracefulServer(config, app.state.context.state, settings.timeout, _url(listener)).run([listener])
+    context = app.state.context
+    with context.batcher:
+        GracefulServer(config, context.state, settings.timeout, _url(listener)).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
