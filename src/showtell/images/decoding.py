@@ -55,7 +55,7 @@ def decode(source: ImageSource, at_least: int | None = None) -> Image.Image:
             return _decode_opened(source, name, at_least=None)  # a reduced scale would change the caller's image
         if isinstance(source, Path) and not source.is_file():  # a FIFO or device would block forever
             raise ImageError(f"{name}: {_describe_non_file(source)}")
-        with open_image(source, at_least) as image:
+        with open_image(source, at_least) as (image, _):
             return _decode_opened(image, name, at_least)
     except ImageError:
         raise
@@ -68,9 +68,9 @@ def _describe_failure(error: Exception, source: Path | bytes | Image.Image) -> s
         case UnidentifiedImageError():
             return describe_unknown_format(source)
         case CostError():
-            return f"too costly to decode: {error}; reduce the image, or save it as a JPEG file"
+            return f"too costly to decode: {error}; resize the image, or save it as a JPEG file"
         case Image.DecompressionBombError():
-            return f"too large: more than {MAX_PIXELS:,} pixels"
+            return f"too large: more than {MAX_PIXELS:,} pixels; resize the image"
         case MemoryError():
             return "too large for the memory of this machine"
     return f"damaged or unreadable ({one_line(error) or type(error).__name__})"
@@ -86,7 +86,9 @@ def _decode_opened(image: Image.Image, name: str, at_least: int | None) -> Image
     if image.format == "EPS":  # an image that the caller opened; loading it would run a program
         raise UnidentifiedImageError
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name}: too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+        raise ImageError(
+            f"{name}: too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels; resize the image"
+        )
     factor = 1 if at_least is None else max(1, min(image.size) // (2 * at_least))
     if factor == 1 and at_least is not None:  # the result has the size of the image
         check_memory(2 * 4 * image.width * image.height, 0)

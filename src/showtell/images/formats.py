@@ -60,8 +60,10 @@ _large_image_lock = Lock()
 
 
 @contextmanager
-def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Image.Image]:
-    """Yield an image file with its header read and its pixels not yet decoded. HEIC files need pillow-heif.
+def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[tuple[Image.Image, int]]:
+    """Yield an image file with its header read and its pixels not yet decoded, and its number of pixels.
+
+    HEIC files need pillow-heif.
 
     Args:
         source: a file, or its content.
@@ -82,6 +84,7 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
         limits.check_memory(decoder_bytes, file_bytes)
         file.seek(0)
         with Image.open(file, formats=_load_decoders(format_)) as image:
+            pixels = image.width * image.height
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
             if image.format == "TIFF":
@@ -90,7 +93,7 @@ def open_image(source: Path | bytes, at_least: int | None = None) -> Iterator[Im
             needed = decoder_bytes + image.height * row_bytes
             limits.check_memory(needed, file_bytes)
             with _large_image_lock if needed > LARGE_IMAGE_MEMORY else nullcontext():
-                yield image
+                yield image, pixels
 
 
 def describe_unknown_format(source: Path | bytes | Image.Image) -> str:

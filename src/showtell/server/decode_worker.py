@@ -153,19 +153,19 @@ def _decode(content: bytes, options: WorkerOptions) -> tuple[int, bytes]:
 
 def _is_large(content: bytes, options: WorkerOptions) -> bool:
     """Return whether an image is too large for this worker. Raises ImageError if it is too large for the server."""
+    size = max(preprocess.size for preprocess in options.preprocesses)
     try:
-        with open_image(content) as image:
-            width, height = image.size
+        with open_image(content, at_least=size) as (image, pixels):
             is_baseline_jpeg = image.format in ("JPEG", "MPO") and "progressive" not in image.info
     except Image.DecompressionBombError:
         raise ImageError(f"more than {options.max_pixels:,} pixels; resize the image") from None
     except CostError as error:
-        raise ImageError(f"too costly to decode: {error}; save the image again in another program") from None
+        raise ImageError(f"too costly to decode: {error}; resize the image, or save it as a JPEG file") from None
     except Exception:  # decoding gives a more precise message
         return False
-    if width * height > options.max_pixels:
-        raise ImageError(f"{width} x {height} pixels exceed the limit of {options.max_pixels:,}; resize the image")
-    return width * height > options.large_pixels and not is_baseline_jpeg
+    if pixels > options.max_pixels:
+        raise ImageError(f"{pixels:,} pixels exceed the limit of {options.max_pixels:,}; resize the image")
+    return pixels > options.large_pixels and not is_baseline_jpeg
 
 
 if __name__ == "__main__":
