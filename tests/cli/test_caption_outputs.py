@@ -221,7 +221,7 @@ def test_a_spreadsheet_safe_table_is_resumed(showtell, command, noise_images, tm
     table = tmp_path / "captions.csv"
     command = ["caption", "=1+1.png", "--model", command[-1], "--csv", table, "--spreadsheet-safe"]
     showtell(*command)
-    assert table.read_text().splitlines()[1].startswith("'=1+1.png,a dog,")
+    assert table.read_text().splitlines()[1].startswith('"\'=1+1.png","a dog",')
     assert "skipped 1 of 1 image" in showtell(*command).stderr
 
 

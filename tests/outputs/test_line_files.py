@@ -174,10 +174,14 @@ def test_escaping_of_formulas_can_be_undone(cell):
     assert _unescape_formula(escaped) == cell and not escaped.startswith(tuple("=+-@\t\r\n"))
 
 
-def test_other_cells_are_written_as_they_are(tmp_path):
+def test_other_cells_keep_their_text_and_are_quoted_for_spreadsheets_with_other_separators(tmp_path):
     for safe in (True, False):
-        CsvTable(tmp_path / f"{safe}.csv", spreadsheet_safe=safe).add({"path": "a-b='c'.jpg", "caption": "'tis a dog"})
-    assert (tmp_path / "True.csv").read_bytes() == (tmp_path / "False.csv").read_bytes()
+        CsvTable(tmp_path / f"{safe}.csv", spreadsheet_safe=safe).add(
+            {"path": "a-b='c;=1;'.jpg", "caption": "'tis a dog"}
+        )
+    tables = [list(csv.reader((tmp_path / f"{safe}.csv").open(newline=""))) for safe in (True, False)]
+    assert tables[0] == tables[1]
+    assert (tmp_path / "True.csv").read_text().endswith('\n"a-b=\'c;=1;\'.jpg","\'tis a dog","","",""\n')
 
 
 def test_a_table_edited_by_a_user_keeps_its_columns(tmp_path):

@@ -1,5 +1,7 @@
 """Captions in sidecar files."""
 
+import os
+
 import pytest
 from helpers import leave_temporary_file
 
@@ -79,3 +81,16 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     leave_temporary_file(tmp_path / "a.txt")
     write_sidecars({image: "a dog"})
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_record_that_is_a_link_or_a_pipe_is_refused(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("export A=1\n")
+    for name in ("link", "pipe"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link" / RECORD_NAME).symlink_to(victim)
+    os.mkfifo(tmp_path / "pipe" / RECORD_NAME)
+    for name in ("link", "pipe"):
+        with pytest.raises(ConfigurationError, match="not a record of sidecar files, or too large; remove it"):
+            Sidecars([str(tmp_path / name / "a.jpg")])
+    assert victim.read_text() == "export A=1\n"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain, repeat
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from showtell.outputs.line_file import LineFile
 from showtell.outputs.records import Record
@@ -42,7 +42,10 @@ class CsvTable(LineFile):
     def _line(self, record: Record) -> bytes:
         values = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in record.items()}
         cells = [str(values.get(name, "")) for name in self._columns]
-        return _row(map(_escape_formula, cells) if self._spreadsheet_safe else cells)
+        if self._spreadsheet_safe:
+            # Quotes keep a spreadsheet with another separator from splitting a cell.
+            return _row(map(_escape_formula, cells), csv.QUOTE_ALL)
+        return _row(cells)
 
     def _is_own(self, record: Record | None) -> bool:
         names = self._columns if record is None else record
@@ -86,7 +89,9 @@ def _unescape_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _row(values: Iterable[str]) -> bytes:
+def _row(values: Iterable[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> bytes:
     text = io.StringIO()
-    csv.writer(text).writerow(values)  # with another line terminator, Python 3.11 would not quote a carriage return
+    csv.writer(text, quoting=quoting).writerow(
+        values
+    )  # with another line terminator, Python 3.11 would not quote a carriage return
     return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogateescape")

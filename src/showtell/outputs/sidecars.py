@@ -17,6 +17,7 @@ from showtell.utils.text import plural
 
 RECORD_NAME = ".showtell-sidecars"
 _MAX_BYTES = 1_000_000  # larger files are not captions
+_MAX_RECORD_BYTES = 100_000_000  # three million sidecar files in one folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ class Sidecars(ResumableOutput):
     Args:
         images: the paths of all images. If several have the same sidecar file, it belongs to the first one.
         overwrite: replace existing files whose name and content are in the record. Log a warning about other files.
+
+    Raises:
+        ConfigurationError: if a record is not a regular file.
     """
 
     is_per_image = True
@@ -41,6 +45,7 @@ class Sidecars(ResumableOutput):
         for path in images:
             self._owners.setdefault(_sidecar(path), path)
         for folder in {sidecar.parent for sidecar in self._owners}:
+            _check_record(folder / RECORD_NAME)
             remove_abandoned_files(folder)
         self._replaceable = _find_recorded(self._owners) if overwrite else set()
         if overwrite:
@@ -91,6 +96,16 @@ def _sidecar(path: str) -> Path:
 
 def _fingerprint(sidecar: Path, content: bytes) -> bytes:
     return hashlib.sha256(os.fsencode(sidecar.name) + b"\0" + content).hexdigest()[:32].encode()
+
+
+def _check_record(path: Path) -> None:
+    """Raise ConfigurationError if a record is a link or pipe, or too large. Folders of strangers may contain such."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_RECORD_BYTES:
+        raise ConfigurationError(f"{path}: not a record of sidecar files, or too large; remove it")
 
 
 def _append_to_record(sidecar: Path, content: bytes) -> None:
