@@ -33,7 +33,7 @@ def website(tmp_path):
         ("/img/a.jpg", "img/a.jpg"),
         (" a.jpg\n", "blog/a.jpg"),
         ("caf%E9.jpg", "blog/caf\udce9.jpg"),
-        ("x" * 5000, "blog/" + "x" * 5000),
+        ("x" * 1000, "blog/" + "x" * 1000),
         ("../loop.jpg", "blog/../loop.jpg"),
     ],
 )
@@ -66,6 +66,8 @@ def test_remote_and_empty_addresses_have_no_file(website, source):
         "file:///etc/passwd",
         "FILE:a.jpg",
         "a%00.jpg",
+        "a/" * 1000,
+        "../" * 1_000_000,
     ],
 )
 def test_addresses_that_leave_the_folder_are_rejected(website, source):

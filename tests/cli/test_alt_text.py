@@ -118,6 +118,6 @@ def test_write_removes_the_temporary_files_of_killed_processes(showtell, site, l
     )
     for page in (site / "index.html", site / "blog" / "old.html"):
         subprocess.run([sys.executable, "-c", code, page], check=False)
-    assert len(list(site.rglob(".*.tmp*"))) == 2
+    assert len(list(site.rglob(".*.lock"))) == 2
     showtell("alt-text", site, "--model", looking_bundle, "--min-confidence", 0, "--write")
     assert not list(site.rglob(".*"))

@@ -18,6 +18,7 @@ from showtell.alt_text import Page, Website, insert_texts
 
 TEXT = "zq"  # no fragment contains it
 LARGE_SHARE = 0.03  # of the pages repeat a fragment up to 5 MB
+MAX_CHECKED = 10_000  # bytes; the other parsers take quadratic time, and reading twice would hide the cost of a page
 SUFFIXES = (".html", ".md", ".xhtml")
 ADDRESSES = (
     "a.jpg", "b%20c.jpg", "/a.jpg", "sub/../a.jpg", "../secret.jpg", "/../secret.jpg", "%2e%2e/secret.jpg",
@@ -45,7 +46,10 @@ TEMPLATES = (
     "<?php if ($a > 1) echo '<img src=a.jpg>' ?>", "{{ '<img src=a.jpg>' }}", "{# <img src=a.jpg>\n\n ![](a.jpg) #}",
 )  # fmt: skip
 OTHERS = ("a", " ", "é", "\u2028", "\x85", "\ufeff", "gap0x", "\x0b", "\x0c", "\x1b[31m", "\U0001f600")
-TEMPLATE_CODE = re.compile(rb"<%.*?%>|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\{/\*.*?\*/\}", re.DOTALL)
+RAW_TEXT = re.compile(rb"<(title|textarea|plaintext)")  # old versions of html.parser read tags in them
+TEMPLATE_CODE = re.compile(
+    rb"<%.*?%>|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\{/\*.*?\*/\}|<\?(?:php|=|\s).*?(?:\?>|\Z)", re.DOTALL
+)
 
 
 def page_case(folder: Path) -> Case:
@@ -62,13 +66,14 @@ def page_case(folder: Path) -> Case:
         path = site / f"page{suffix}"
         path.write_bytes(_content(generator))
         page = Page.read(path, website)
-        for _, image in page.missing:
+        for image in {image for _, image in page.missing}:
             assert Path(os.path.realpath(image)).is_relative_to(site), image
         content = insert_texts(page.content, ((missing, TEXT) for missing, _ in page.missing))
         _check_change(page.content, content, len(page.missing))
-        if len(content) < 10_000:  # these checks may take quadratic time
-            assert TEMPLATE_CODE.findall(content) == TEMPLATE_CODE.findall(page.content)
-            _check_parsers(page.content, content, suffix)
+        if len(content) > MAX_CHECKED:
+            return
+        assert TEMPLATE_CODE.findall(content) == TEMPLATE_CODE.findall(page.content)
+        _check_parsers(page.content, content, suffix)
         if content != page.content:
             page.write(content)
             assert page.diff(content).startswith(b"--- ")
@@ -131,7 +136,8 @@ def _check_change(before: bytes, after: bytes, count: int) -> None:
 def _check_parsers(before: bytes, after: bytes, suffix: str) -> None:
     """Check that `html.parser`, or a conversion of Markdown to HTML, gives the same result except for the texts."""
     see = _markdown if suffix == ".md" else _html
-    assert see(after) == see(before)
+    if suffix == ".md" or not RAW_TEXT.search(before):
+        assert see(after) == see(before)
 
 
 def _markdown(content: bytes) -> str:
@@ -141,9 +147,10 @@ def _markdown(content: bytes) -> str:
 
 def _html(content: bytes) -> list[tuple[str, ...]]:
     parser = _Recorder()
-    # html.parser fails on large numbers, and on some marks after "<!".
+    # html.parser fails on large numbers and on some marks after "<!". Old versions read "<!-->" as an open comment.
+    text = TEMPLATE_CODE.sub(b"x", content).decode("utf-8", "replace").replace("1" * 1000, "").replace("<!-->", "")
     with suppress(AssertionError):
-        parser.feed(content.decode("utf-8", "replace").replace("1" * 1000, ""))
+        parser.feed(text.replace("--!>", "-->"))
     return parser.parts
 
 

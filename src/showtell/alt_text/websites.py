@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from showtell.alt_text.missing_alts import PAGE_SUFFIXES
 from showtell.errors import PageError
 
+MAX_PATH = 1024  # characters, as on macOS; the time to resolve symbolic links is quadratic
+
 
 class Website:
     """A folder with the files of a website. No file outside of it is read or written.
@@ -59,7 +61,7 @@ class Website:
         if address.scheme or address.netloc or not address.path:
             return None
         path = os.fsdecode(unquote_to_bytes(address.path))
-        if "\0" in path:
+        if "\0" in path or len(path) > MAX_PATH:
             raise PageError("not an address of a file")
         file = self.root / path.lstrip("/") if path.startswith("/") else page.parent / path
         if not self.contains(file):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_SHOWN = 200  # characters of an image address
+
 
 def alt_text(
     paths: Annotated[list[Path], typer.Argument(help="HTML and Markdown files, and folders of such files.")],
@@ -82,7 +84,9 @@ def _check_threshold(captioner: "Captioner", min_confidence: float) -> None:
 def _report_undescribed(proposal: "Proposal") -> None:
     for image in proposal.undescribed:
         level = logging.WARNING if image.is_error else logging.INFO
-        place = f"{proposal.page.path}:{image.missing.line}: {image.missing.source or 'image'}"
+        source = image.missing.source or "image"
+        shown = source if len(source) <= MAX_SHOWN else f"{source[:MAX_SHOWN]}..."
+        place = f"{proposal.page.path}:{image.missing.line}: {shown}"
         logger.log(level, "%s: no text proposed: %s", place, image.reason)
 
 
