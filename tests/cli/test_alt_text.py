@@ -121,3 +121,19 @@ def test_write_removes_the_temporary_files_of_killed_processes(showtell, site, l
     assert len(list(site.rglob(".*.lock"))) == 2
     showtell("alt-text", site, "--model", looking_bundle, "--min-confidence", 0, "--write")
     assert not list(site.rglob(".*"))
+
+
+def test_a_diff_on_a_terminal_has_no_control_characters(tmp_path):
+    pty = pytest.importorskip("pty")
+    shutil.copy(EXAMPLES / SKATER, tmp_path / "a.jpg")
+    page = tmp_path / "p.html"
+    page.write_bytes(b'x\x1b]0;owned\x07 \xc2\x9b31m \xe2\x80\xae\t<img src="a.jpg">\n')
+    command = [sys.executable, "-m", "showtell", "alt-text", page]
+    assert b"\x1b]0;owned\x07" in subprocess.run(command, capture_output=True, check=True).stdout
+    terminal, standard_output = pty.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as reader:
+        subprocess.run(command, stdout=standard_output, stderr=subprocess.DEVNULL, check=True)
+        printed = reader.read(100_000)
+    os.close(standard_output)
+    assert rb"\x1b]0;owned\x07" in printed and b'\t<img alt="' in printed
+    assert not {0x07, 0x1B, 0x9B} & set(printed)

@@ -11,6 +11,7 @@ import typer
 
 from showtell.cli.caption_options import check_confidence
 from showtell.cli.options import Models, fail
+from showtell.cli.streams import print_line
 from showtell.errors import ConfigurationError, ShowtellError, describe_error
 from showtell.utils.files import remove_abandoned_files
 from showtell.utils.progress import progress_bar
@@ -81,6 +82,15 @@ def _check_threshold(captioner: "Captioner", min_confidence: float) -> None:
         )
 
 
+def _print_diff(diff: bytes) -> None:
+    """Print a diff: with escaped control characters on a terminal, otherwise unchanged, so that it can be applied."""
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(diff)
+        return
+    for line in diff.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
+        print_line(*line.split("\t"))
+
+
 def _report_undescribed(proposal: "Proposal") -> None:
     for image in proposal.undescribed:
         level = logging.WARNING if image.is_error else logging.INFO
@@ -99,7 +109,7 @@ def _apply(proposal: "Proposal", write: bool) -> bool:
     except (ShowtellError, OSError) as error:
         logger.warning("%s", describe_error(error))
         return False
-    sys.stdout.buffer.write(proposal.page.diff(content))
+    _print_diff(proposal.page.diff(content))
     sys.stdout.buffer.flush()
     return True
 
