@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showtell.errors import ConfigurationError, VocabularyError
-from showtell.vocabulary import END, PAD, SPECIAL_TOKENS, START, UNK, Vocabulary
+from showtell.recipe import MAX_VOCABULARY_SIZE
+from showtell.vocabulary import END, MAX_TOKENS, PAD, SPECIAL_TOKENS, START, UNK, Vocabulary
 
 CAPTIONS = ["A dog runs.", "A dog sits!", "The black dog"]
 
@@ -264,3 +265,7 @@ def test_any_printable_tokens_can_be_decoded(words):
     vocabulary = Vocabulary.from_json(Vocabulary.from_words(words).to_json())
     assert vocabulary.tokens[4:] == tuple(words)
     assert len(vocabulary.decode(range(len(vocabulary))).splitlines()) <= 1
+
+
+def test_recipes_and_vocabularies_have_the_same_maximum_size():
+    assert MAX_VOCABULARY_SIZE + len(SPECIAL_TOKENS) == MAX_TOKENS

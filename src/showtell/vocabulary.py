@@ -28,7 +28,7 @@ WORD_START = "▁"
 # Without this limit, whole phrases become one token in languages without spaces. SentencePiece has the same limit.
 MAX_SUBWORD_LENGTH = 16
 MAX_TOKEN_LENGTH = 200
-MAX_TOKENS = 500_000
+MAX_TOKENS = 200_004  # MAX_VOCABULARY_SIZE of recipes and the special tokens; such a file has less than 10 MB
 
 # A word consists of letters and digits, with hyphens and dots inside. English clitics ('s, 't, ..) are separate words,
 # similar to the Penn Treebank. All other punctuation is dropped.

@@ -19,7 +19,7 @@ from showtell.inference.confidence import Calibration, mean_log_prob
 from showtell.inference.decoder_step import DecoderStep
 from showtell.inference.ensemble import Ensemble
 from showtell.inference.onnx_models import OnnxDecoderStep, OnnxEncoder, open_bundle_model
-from showtell.inference.run_limits import limit_time
+from showtell.inference.run_limits import limit_runs
 from showtell.inference.search import Hypothesis, search
 from showtell.inference.search_options import SearchOptions
 from showtell.utils.iterables import batched
@@ -165,7 +165,7 @@ class Captioner:
 
     def search(self, images: Sequence[np.ndarray], options: SearchOptions) -> list[list[Hypothesis]]:
         """Decode captions for preprocessed images, one array (N, H, W, 3) uint8 for each of `preprocesses`."""
-        with self._limit_time(images):
+        with self._limit_runs(images, options):
             return self._search(self.encode(images), options)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -218,13 +218,15 @@ class Captioner:
         found: list[list[Hypothesis]] = []
         for start in range(0, len(features[0]), images):
             parts = [array[start : start + images] for array in features]
-            found += search(self.step, parts if len(parts) > 1 else parts[0], options)
+            # Otherwise, all parts would draw the same random numbers.
+            part_options = options if options.seed is None else replace(options, seed=options.seed + start)
+            found += search(self.step, parts if len(parts) > 1 else parts[0], part_options)
         return found
 
-    def _limit_time(self, images: Sequence[np.ndarray]) -> AbstractContextManager[None]:
+    def _limit_runs(self, images: Sequence[np.ndarray], options: SearchOptions) -> AbstractContextManager[None]:
         names = ("encoder.onnx", "decoder_start.onnx", "decoder_step.onnx")
         model_bytes = sum(len(bundle.files[name]) for bundle in self.bundles for name in names)
-        return limit_time(len(images[0]), model_bytes)
+        return limit_runs(len(images[0]), options.rows * options.max_length, model_bytes)
 
     def _load_image(self, source: ImageSource) -> list[np.ndarray] | ImageError:
         """Decode an image once for each of `preprocesses`."""
@@ -237,7 +239,7 @@ class Captioner:
         self, images: Sequence[np.ndarray], options: SearchOptions
     ) -> Iterator[list[tuple[Hypothesis, np.ndarray | None]]]:
         """Yield the hypotheses of each image, each with the image's distances from the training data."""
-        with self._limit_time(images):
+        with self._limit_runs(images, options):
             features = self.encode(images)
             results = self._search(features, options)
         distances: Sequence[np.ndarray | None] = [None] * len(results)

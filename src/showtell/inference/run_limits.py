@@ -6,7 +6,7 @@ A model of a hundred bytes can create a tensor of 10 GB. Loops are refused, so e
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Lock, Thread, local
+from threading import BoundedSemaphore, Event, Lock, Thread, local
 
 import onnxruntime
 
@@ -18,8 +18,11 @@ BYTES_PER_MODEL_BYTE = 16
 # ONNX Runtime computes constant parts of a graph when it loads a model. Shapes and scales are smaller than this limit.
 MAX_CONSTANT_BYTES = 16_384
 SECONDS_PER_IMAGE = 10.0
+SECONDS_PER_TOKEN = 0.005
 MODEL_BYTES_PER_SECOND = 10_000_000
 
+# The memory of a model is enough for this number of runs. Programs may use a captioner in more threads.
+_running = BoundedSemaphore(THREADS)
 _current = local()
 _lock = Lock()
 _largest_model = 0  # bytes
@@ -48,22 +51,28 @@ def _register_allocator(max_bytes: int) -> None:
 
 
 @contextmanager
-def limit_time(images: int, model_bytes: int) -> Iterator[None]:
-    """Limit the time of all models that this thread runs in the context, for a batch of images.
+def limit_runs(images: int, tokens: int, model_bytes: int) -> Iterator[None]:
+    """Limit the time of all models that this thread runs in the context, and the number of threads that run models.
 
-    The limit is far above the time of a model of this size. It is not reached while the process is paused or waits for
-    other processes. ONNX Runtime checks it after each operator.
+    The time limit is far above the time of a model of this size. It is not reached while the process is paused or waits
+    for other processes. ONNX Runtime checks it after each operator.
+
+    Args:
+        images: number of images of the batch.
+        tokens: maximum number of tokens of all partial captions of an image.
+        model_bytes: size of the models.
     """
     _current.options = options = onnxruntime.RunOptions()
     options.log_severity_level = 4  # errors become exceptions
-    seconds = images * (SECONDS_PER_IMAGE + model_bytes / MODEL_BYTES_PER_SECOND)
+    seconds = images * (SECONDS_PER_IMAGE + tokens * SECONDS_PER_TOKEN + model_bytes / MODEL_BYTES_PER_SECOND)
     done = Event()
-    Thread(target=_terminate_after, args=(options, seconds, done), daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-        _current.options = None
+    with _running:
+        Thread(target=_terminate_after, args=(options, seconds, done), daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+            _current.options = None
 
 
 def current_run_options() -> onnxruntime.RunOptions | None:
@@ -72,10 +81,10 @@ def current_run_options() -> onnxruntime.RunOptions | None:
 
 
 def _terminate_after(options: onnxruntime.RunOptions, seconds: float, done: Event) -> None:
-    """Stop the run when both the clock and the processor time of the process have advanced by `seconds`."""
-    deadline = time.process_time() + seconds
+    """Stop the run when the clock has advanced by `seconds`, and the processor time by as much for each thread."""
+    deadline = time.process_time() + THREADS * seconds
     while not done.wait(seconds):
-        seconds = deadline - time.process_time()
+        seconds = (deadline - time.process_time()) / THREADS
         if seconds <= 0:
             options.terminate = True
             return
