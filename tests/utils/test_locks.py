@@ -11,7 +11,6 @@ from contextlib import suppress
 import pytest
 
 from showtell.errors import ConfigurationError
-from showtell.utils.files import temporary_files
 from showtell.utils.locks import exclusive_lock
 
 HOLD_A_LOCK = """
@@ -41,23 +40,20 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     with pytest.raises(ConfigurationError) as error, exclusive_lock(output):
         pass
     assert str(error.value) == message
-    assert len(list(temporary_files(output))) == 1
+    assert len(list(output.parent.glob(".*.tmp.jsonl"))) == 1
     process.kill()
     process.communicate()
     with exclusive_lock(output):
-        assert not list(temporary_files(output))
+        assert not list(output.parent.glob(".*.tmp*"))
     assert not list(output.parent.iterdir())
 
 
-def test_temporary_files_of_other_outputs_stay(tmp_path):
-    for name in (".a.1.tmp", ".b.2.tmp"):
-        (tmp_path / name).touch()
-    process = hold(tmp_path / "c.json")
-    process.kill()
-    process.communicate()
-    with exclusive_lock(tmp_path / "c.npy", tmp_path / "c.json"):
-        assert {path.name for path in tmp_path.iterdir()} >= {".a.1.tmp", ".b.2.tmp"}
-        assert not list(temporary_files(tmp_path / "c.json"))
+def test_temporary_files_in_use_stay(tmp_path):
+    process = hold(tmp_path / "a.json")
+    with exclusive_lock(tmp_path / "b.json"):
+        assert list(tmp_path.glob(".a.*.tmp.json"))
+    process.stdin.close()
+    assert process.wait() == 0 and (tmp_path / "a.json").read_text() == "half"
 
 
 def test_only_one_of_many_threads_holds_the_lock(tmp_path):

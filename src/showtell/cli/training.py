@@ -72,7 +72,7 @@ def prepare(
     if start and tokenizer:
         start.require_agreement({"tokenizer": tokenizer})
     data.require_new_captions_h5(output)
-    exit_stack.enter_context(exclusive_lock(output, data.vocabulary_path(output)))
+    exit_stack.enter_context(exclusive_lock(output))
     data.require_new_captions_h5(output)
     examples = data.load_examples(
         captions, {"train": train, "val": val}, {"train": train_list, "val": val_list}, format_

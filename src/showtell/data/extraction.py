@@ -49,7 +49,7 @@ def extract_features(
     path = Path(path)
     if path.suffix != ".npy":
         raise FeatureError(f"{path}: the name of a feature file must end in .npy")
-    with exclusive_lock(path, path.with_suffix(".json"), _journal_path(path)), with_filename(path):
+    with exclusive_lock(path), with_filename(path):
         names = [name for name, _ in images]
         if path.exists():
             features = _open_finished(path, names, encoder.info, dtype)

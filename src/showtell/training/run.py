@@ -27,7 +27,7 @@ from showtell.inference.search_options import SearchOptions
 from showtell.recipe import Recipe
 from showtell.training.checkpoints import CheckpointStore
 from showtell.utils.field_types import check_field_types
-from showtell.utils.files import atomic_write, remove, write_json
+from showtell.utils.files import atomic_write, remove_abandoned_files, write_json
 from showtell.vocabulary import Vocabulary
 
 START_WEIGHTS = Path("start", "weights.npz")
@@ -230,8 +230,8 @@ class Run:
 
     def remove_temporary_files(self) -> None:
         """Remove the files that a killed process did not finish writing."""
-        for path in self.folder.rglob(".*.[0-9]*.tmp*"):
-            remove(path)
+        for folder, _, _ in os.walk(self.folder):
+            remove_abandoned_files(Path(folder))
 
 
 def _is_epoch(record: Any) -> bool:

@@ -1,25 +1,22 @@
 """Atomic writing of files, and other helpers for files and folders."""
 
 import errno
-import glob
 import hashlib
 import json
 import os
-import platform
 import re
+import secrets
 import shutil
-import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from showtell.errors import ConfigurationError
+from showtell.utils.file_locks import file_lock
 
-_TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.([0-9]{1,9})-([0-9a-f]{8})\.tmp(\..*)?", re.DOTALL)
-_START_TIME = time.time()
+_LOCK_NAME = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\..*)?\.lock", re.DOTALL)
 
 
 @contextmanager
@@ -32,62 +29,42 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     ensure_dir(path.parent)
-    remove_abandoned_files(path.parent)
-    temporary = path.with_name(_temporary_name(path, f"{os.getpid()}-{_machine()}"))
-    try:
-        with with_filename(path, temporary):
+    _remove_abandoned_files_once(path.parent)
+    temporary = path.with_name(_temporary_name(path))
+    lock = temporary.with_name(f"{temporary.name}.lock")
+    with with_filename(path, temporary, lock), file_lock(lock, timeout=-1):
+        try:
             yield temporary
             for part in temporary.iterdir() if temporary.is_dir() else [temporary]:
                 with open(part, "rb") as file:
                     os.fsync(file.fileno())
             os.replace(temporary, path)
-    finally:
-        remove(temporary)
+        finally:
+            remove(temporary)
 
 
-def temporary_files(path: Path) -> Iterator[Path]:
-    """Yield the temporary files of `atomic_write` for `path`, including those of other processes and of killed ones."""
-    return path.parent.glob(_temporary_name(path, "[0-9]*", glob.escape))
-
-
-def _temporary_name(path: Path, process: str, escape: Callable[[str], str] = str) -> str:
-    """Return a name of valid length. The start of a long name is kept, and a checksum makes it unique."""
+def _temporary_name(path: Path) -> str:
+    """Return a unique name of valid length, which has the start of a long name."""
     start = os.fsdecode(os.fsencode(path.stem)[:100])
-    checksum = zlib.crc32(os.fsencode(path.name))
-    return f"{escape(f'.{start}.{checksum:08x}')}.{process}.tmp{escape(path.suffix)}"
+    return f".{start}.{secrets.token_hex(8)}.tmp{path.suffix}"
 
 
-@lru_cache(maxsize=1000)
 def remove_abandoned_files(folder: Path) -> None:
-    """Remove the temporary files that killed processes of this machine left in a folder.
+    """Remove the temporary files that killed processes left in a folder.
 
-    A process lists each folder once, so that writing many files into a large folder stays fast. On Windows, Python
-    cannot check whether a process is running, so only `exclusive_lock` removes such files.
+    While a process writes the temporary file NAME, it holds the lock of NAME.lock. Only a file whose lock is free is
+    removed, so a file in use stays, whichever machine or container uses it. On a file system without locks, nothing is
+    removed.
     """
-    if os.name != "posix":
-        return
     with suppress(OSError), os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(".")]
-        for name in names:
-            found = _TEMPORARY_NAME.fullmatch(name)
-            if found and found[2] == _machine() and not _is_in_use(folder / name, int(found[1])):
-                remove(folder / name)
+        for name in [entry.name for entry in entries if _LOCK_NAME.fullmatch(entry.name)]:
+            with suppress(OSError), file_lock(folder / name, timeout=0) as is_locked:
+                if is_locked:
+                    remove(folder / name.removesuffix(".lock"))
 
 
-def _is_in_use(temporary: Path, process: int) -> bool:
-    if process == os.getpid():  # in a container, every run may have the same process ID
-        return temporary.lstat().st_mtime >= _START_TIME
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
-
-
-@cache
-def _machine() -> str:
-    """Return a hash of the host name, eight hexadecimal digits. A process ID is valid on one machine only."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
+# A process lists each folder once, so that writing many files into a large folder stays fast.
+_remove_abandoned_files_once = lru_cache(maxsize=1000)(remove_abandoned_files)
 
 
 def ensure_dir(folder: Path) -> None:
@@ -99,12 +76,12 @@ def ensure_dir(folder: Path) -> None:
 
 
 @contextmanager
-def with_filename(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def with_filename(path: Path, *temporary: Path) -> Iterator[None]:
     """Add `path` to an OSError without a file name, such as "disk full", or with the name of a temporary file."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or error.filename == str(temporary):
+        if error.filename is None or error.filename in map(str, temporary):
             error.filename = str(path)
         raise
 
