@@ -35,7 +35,7 @@ def find_markdown_images(page: bytes) -> Iterator[FoundImage]:
                 yield _image(start, event["Image"]["dest_url"], masked[start:end])
         elif "Html" in event or "InlineHtml" in event:
             (content,) = event.values()
-            html[start:end] = _without_prefixes(masked[start:end], content)
+            html[start:end] = _without_prefixes(masked[start:end], content.encode())
             text[start:end] = _template_code(page[start:end], masked[start:end])
     yield from find_masked_images(bytes(html))
     yield from _template_images(bytes(text), regions)
@@ -77,10 +77,12 @@ def _template_code(content: bytes, masked: bytes) -> bytes:
     return bytes(byte if mark == MASK[0] else ord(" ") for byte, mark in zip(content, masked, strict=True))
 
 
-def _without_prefixes(source: bytes, html: str) -> bytes:
+def _without_prefixes(source: bytes, html: bytes) -> bytes:
     """Return the source of HTML with spaces for what does not belong to it, such as the ">" of a quote."""
+    if len(source) == len(html):
+        return source
     lines = []
-    for line, content in zip_longest(source.splitlines(keepends=True), html.encode().splitlines(), fillvalue=b""):
+    for line, content in zip_longest(source.splitlines(keepends=True), html.splitlines(), fillvalue=b""):
         prefix = max(0, len(line.rstrip(b"\r\n")) - len(content))
         lines.append(b" " * prefix + line[prefix:])
     return b"".join(lines)
