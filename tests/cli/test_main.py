@@ -29,6 +29,8 @@ def test_an_empty_argument_is_refused_before_anything_is_read(showtell, tmp_path
         (["prepare", "-o", ""], ": -o"),
         (["alt-text", "", "--write"], ""),
         (["evaluate", "default", "--images="], ": --images"),
+        (["serve", "--host", ""], ": --host"),
+        (["train", "-o", "run", "--word-vectors", ""], ": --word-vectors"),
     ]:
         done = showtell(*arguments, status=2)
         assert (

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from PIL import EpsImagePlugin
@@ -35,12 +35,6 @@ app = typer.Typer(
 )
 
 
-# Options that accept an empty value, which means "none".
-MAY_BE_EMPTY = ("--word-vectors", "--data-license")
-# The base class of Typer's errors about arguments, which has no public name.
-_UsageError: Any = typer.BadParameter.__base__
-
-
 def main() -> NoReturn:
     """Run the command line. Report errors that a user can cause on one line, without a traceback."""
     prepare_streams()
@@ -54,7 +48,7 @@ def main() -> NoReturn:
                 status = app(standalone_mode=False)
             finally:
                 sys.stdout.flush()
-    except _UsageError as error:
+    except typer.TyperException as error:
         _fail_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", INTERRUPTED)
@@ -77,7 +71,7 @@ def _refuse_empty_arguments(arguments: Sequence[str]) -> None:
     """Exit if an argument is empty. As a path, an empty argument would mean the current folder."""
     for before, argument in pairwise(["", *arguments]):
         option, separator, value = argument.partition("=") if argument.startswith("--") else (before, "=", argument)
-        if separator and not value and option not in MAY_BE_EMPTY:
+        if separator and not value:
             detail = f": {option}" if option.startswith("-") else ""
             fail(f"an argument is empty{detail}; check the variables in the command")
 
@@ -90,10 +84,11 @@ def _describe_os_error(error: OSError) -> str:
     return f"input or output failed: {error.strerror or error}"
 
 
-def _fail_usage(error: Any) -> NoReturn:
+def _fail_usage(error: typer.TyperException) -> NoReturn:
     """Report wrong arguments. If there are none at all, Typer has printed the help instead of a message."""
     if message := error.format_message():
-        fail(f"{message.rstrip('.')}. See `{error.ctx.command_path if error.ctx else app.info.name} --help`.")
+        context: typer.Context | None = getattr(error, "ctx", None)
+        fail(f"{message.rstrip('.')}. See `{context.command_path if context else app.info.name} --help`.")
     sys.exit(error.exit_code)
 
 
