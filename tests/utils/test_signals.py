@@ -79,8 +79,16 @@ def test_the_first_signal_sets_the_event_and_the_handlers_are_restored(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def python_handler():
+    """Handle Ctrl-C as Python does by default. In a background job of a shell, it is ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_interrupt_in_a_python_session_raises_keyboard_interrupt(first):
+def test_a_second_interrupt_in_a_python_session_raises_keyboard_interrupt(first, python_handler):
     with pytest.raises(KeyboardInterrupt), stop_signals() as event:
         signal.raise_signal(first)
         assert event.is_set()
